@@ -1,0 +1,111 @@
+# Everything a developer runs. No need to activate the environment: `make X` on a fresh checkout is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+KIND ?= pod
+HOSTS ?= 3
+SCENARIO ?= maintenance
+ARGS ?=
+
+ROOT := $(CURDIR)
+VENV := $(ROOT)/.venv
+BUILD := $(ROOT)/.build
+# Ansible finds the collection here; tests/tools/sync.py keeps it equal to the checkout
+COLLECTION := $(BUILD)/ansible_collections/virtops/kvm_fleet
+STAMP := $(VENV)/.installed
+
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(BUILD)
+# Lets tests.lab be called from a scenario's folder
+export PYTHONPATH := $(ROOT)
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Cheap steps first, so that a mistake shows early
+FAST := lint types py39 unit
+FULL := $(FAST) docs-lint ansible-lint sanity integration molecule
+
+.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration molecule \
+	bench lab lab-down demo venv sync build clean distclean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+##
+demo: venv sync ## Show the whole on a laboratory of real hypervisors (KEEP=1 leaves it running)
+	python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
+
+test: venv ## Run every check and test (root)
+	@python -m tests.tools.steps $(FULL)
+
+test-fast: venv ## Run what needs neither root nor the laboratory (under a minute)
+	@python -m tests.tools.steps $(FAST)
+
+lint: venv ## Check the style of Python and YAML, and the changelog
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	antsibull-changelog lint
+
+format: venv ## Bring Python into shape
+	ruff format .
+	ruff check --fix .
+
+types: venv sync ## Check types: plugins for Python 3.9, the laboratory for the controller's
+	cd $(BUILD) && mypy --config-file $(ROOT)/pyproject.toml --cache-dir $(BUILD)/cache/mypy --python-version 3.9 \
+		ansible_collections/virtops/kvm_fleet/plugins | sed 's|^ansible_collections/virtops/kvm_fleet/||'
+	mypy --python-version 3.11 tests/lab tests/tools tests/demo
+
+py39: venv ## Check that plugins use nothing newer than Python 3.9
+	vermin --quiet --no-tips --violations --target=3.9- plugins/modules plugins/module_utils
+
+unit: venv ## Run the unit tests (ARGS="-k words" picks some)
+	pytest tests/unit --junitxml=$(BUILD)/reports/unit/pytest.xml $(ARGS)
+
+docs-lint: venv sync ## Check the documentation of plugins and roles
+	cd $(COLLECTION) && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --skip-rstcheck .
+
+ansible-lint: venv sync ## Check roles and playbooks
+	cd $(COLLECTION) && ansible-lint --offline
+
+sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks some)
+	python -m tests.tools.sanity $(ARGS)
+
+integration: venv sync ## Test modules against real libvirt in the laboratory (root)
+	pytest tests/integration --verbose --junitxml=$(BUILD)/reports/integration/pytest.xml $(ARGS)
+
+molecule: venv sync ## Test a role in the laboratory (root; SCENARIO=maintenance)
+	cd $(COLLECTION)/extensions && molecule test --scenario-name $(SCENARIO)
+
+bench: venv sync ## Measure against the alternatives
+	python -m tests.bench $(ARGS)
+
+lab: venv sync ## Start a laboratory (root; KIND=pod HOSTS=3)
+	python -m tests.lab up --kind $(KIND) --hosts $(HOSTS) $(ARGS)
+
+lab-down: venv ## Stop the laboratory
+	python -m tests.lab down $(ARGS)
+
+venv: $(STAMP) ## Make the environment with the pinned tools
+
+$(STAMP): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --requirement requirements/dev.txt
+	@touch $@
+
+sync: venv
+	@python -m tests.tools.sync >/dev/null
+
+build: venv sync ## Build the archive that ansible-galaxy installs
+	ansible-galaxy collection build --force --output-path $(BUILD)/dist $(COLLECTION)
+
+clean: ## Remove what was built
+	rm -rf $(BUILD)
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Shows the progress of the module while it runs, and lets it go on if the controller dies."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._progress import news
+
+PROGRESS_FILE = "/run/kvm_fleet/migrate.progress"
+FIRST_POLL_S, POLL_S = 0.3, 1.0
+# The module's own bounds expire first, so that it can cancel and tell what it found.
+SPARE_S = 120
+
+# What async_status adds to the module's own result.
+JOB_KEYS = ("ansible_job_id", "results_file", "started", "finished")
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Controller side of the module vm_migrate."""
+
+    _supports_async = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module and show its progress; directly in check mode and under a user's own async."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = dict(self._task.args)
+        arguments["host"] = arguments.get("host") or variables["inventory_hostname"]
+        watched = not self._task.check_mode and not self._task.async_val
+        run = self._watched if watched else self._directly
+        result.update(run(arguments, variables))
+        return result
+
+    def _directly(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        return self._module(arguments, variables, wrap_async=bool(self._task.async_val))
+
+    def _module(self, arguments: dict[str, Any], variables: dict[str, Any], wrap_async: bool) -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(
+            "virtops.kvm_fleet.vm_migrate", module_args=arguments, task_vars=variables, wrap_async=wrap_async
+        )
+        return result
+
+    def _watched(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        self._task.async_val = limit_s(arguments)
+        try:
+            job = self._module(arguments, variables, wrap_async=True)
+        finally:
+            self._task.async_val = 0
+        if "ansible_job_id" not in job:
+            return job
+        shown: dict[str, str] = {}
+        result = self._follow(job, variables, shown, time.monotonic() + limit_s(arguments) + SPARE_S)
+        self._show(ended(result), shown, variables)
+        self._status(job, variables, mode="cleanup")
+        return {key: value for key, value in result.items() if key not in JOB_KEYS}
+
+    def _follow(
+        self, job: dict[str, Any], variables: dict[str, Any], shown: dict[str, str], deadline: float
+    ) -> dict[str, Any]:
+        pause = FIRST_POLL_S
+        while time.monotonic() < deadline:
+            time.sleep(pause)
+            # Asked before the result, or a job that ends in between would look killed.
+            alive, vms = self._look(job)
+            result = self._status(job, variables)
+            if result.get("finished") or ("finished" not in result and result.get("failed")):
+                return result
+            if not alive:
+                break
+            self._show(vms, shown, variables)
+            pause = POLL_S
+        raise AnsibleActionFail(
+            f"The migrations on {variables['inventory_hostname']} did not tell how they ended; somebody killed them. "
+            "Run this again: it looks at both hosts and goes on."
+        )
+
+    def _status(self, job: dict[str, Any], variables: dict[str, Any], mode: str = "status") -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(
+            "ansible.legacy.async_status",
+            module_args={
+                "jid": job["ansible_job_id"],
+                "_async_dir": job["results_file"].rpartition("/")[0],
+                "mode": mode,
+            },
+            task_vars=variables,
+        )
+        return result
+
+    def _look(self, job: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+        """Return whether the job's process exists, and the progress it tells."""
+        number = job["ansible_job_id"].partition(".")[0]
+        # The brackets keep the pattern from finding the shell that carries it.
+        find = f"grep -qs '[{number[0]}]{number[1:]}' /proc/[0-9]*/cmdline"
+        read = self._low_level_execute_command(f"{find} && echo alive; cat {PROGRESS_FILE}", sudoable=True)
+        first, _newline, rest = read.get("stdout", "").partition("\n")
+        alive = first.strip() == "alive"
+        try:
+            vms: dict[str, Any] = json.loads(rest if alive else first).get("vms", {})
+        except ValueError:
+            return alive, {}
+        return alive, vms
+
+    def _show(self, vms: dict[str, Any], shown: dict[str, str], variables: dict[str, Any]) -> None:
+        for line in news(variables["inventory_hostname"], vms, shown):
+            display.display(line)
+
+
+def limit_s(arguments: dict[str, Any]) -> int:
+    """Return after how many seconds the whole call is killed on the host: no sooner than all its own bounds expired."""
+    one = int(arguments.get("wait_timeout") or 600) + SPARE_S
+    rounds = -(-len(arguments.get("moves") or []) // max(1, int(arguments.get("concurrency") or 2)))
+    return one * (rounds + 1)
+
+
+def ended(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of the module in the shape of its progress, for the file is gone by then."""
+    return {entry["vm"]: {**entry, "state": entry["outcome"]} for entry in result.get("migrations", [])}

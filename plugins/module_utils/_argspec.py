@@ -1,0 +1,54 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Argument specifications as values that can be merged: rules such as ``required_if`` travel with their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+
+@dataclass(frozen=True)
+class ArgumentSpec:
+    """Options of a module with the rules between them; field names are those of ``AnsibleModule``."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mutually_exclusive: Sequence[Tuple[str, ...]] = ()
+    required_together: Sequence[Tuple[str, ...]] = ()
+    required_one_of: Sequence[Tuple[str, ...]] = ()
+    required_if: Sequence[Tuple[Any, ...]] = ()
+
+    def merge(self, *others: ArgumentSpec) -> ArgumentSpec:
+        """Return one specification with the options and rules of all."""
+        every = (self, *others)
+        options: Dict[str, Any] = {}
+        for spec in every:
+            options.update(spec.options)
+        return ArgumentSpec(
+            options,
+            mutually_exclusive=[rule for spec in every for rule in spec.mutually_exclusive],
+            required_together=[rule for spec in every for rule in spec.required_together],
+            required_one_of=[rule for spec in every for rule in spec.required_one_of],
+            required_if=[rule for spec in every for rule in spec.required_if],
+        )
+
+    def to_kwargs(self) -> Dict[str, Any]:
+        """Return the keyword arguments for ``AnsibleModule``."""
+        rules: Dict[str, List[Tuple[Any, ...]]] = {
+            "mutually_exclusive": list(self.mutually_exclusive),
+            "required_together": list(self.required_together),
+            "required_one_of": list(self.required_one_of),
+            "required_if": list(self.required_if),
+        }
+        return {"argument_spec": dict(self.options), **{name: rule for name, rule in rules.items() if rule}}
+
+
+# Fits the documentation fragment virtops.kvm_fleet.libvirt.
+LIBVIRT = ArgumentSpec({"uri": {"type": "str", "default": "qemu:///system"}})
+
+# Fits the documentation fragment virtops.kvm_fleet.wait.
+WAIT = ArgumentSpec({"wait_timeout": {"type": "int", "default": 600}})

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Domain XML as a value: what the collection reads from a VM, changes in it and stores with it."""
+
+from __future__ import annotations
+
+from ._blockers import migration_blockers
+from ._change import with_cpu, with_pinning, with_policy
+from ._devices import Disk
+from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
+from ._pins import IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
+from ._policy import (
+    METADATA_KEY,
+    METADATA_URI,
+    MIGRATION_MODES,
+    Home,
+    Policy,
+    policy_from_xml,
+    policy_of_domain,
+    policy_to_xml,
+)
+
+__all__ = [
+    "METADATA_KEY",
+    "METADATA_URI",
+    "MIGRATION_MODES",
+    "Disk",
+    "Domain",
+    "GuestCell",
+    "Home",
+    "IothreadPin",
+    "MemNode",
+    "NumaMemory",
+    "Pinning",
+    "Policy",
+    "VcpuPin",
+    "Vcpus",
+    "migration_blockers",
+    "migration_mode",
+    "parse_domain",
+    "policy_from_xml",
+    "policy_of_domain",
+    "policy_to_xml",
+    "with_cpu",
+    "with_pinning",
+    "with_policy",
+]

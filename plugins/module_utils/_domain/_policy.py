@@ -1,0 +1,183 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""How a VM wants to be treated, stored with the VM in libvirt's domain metadata so that it travels with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .. import _xml
+from .._errors import FleetError
+from ._pins import Pinning, pins_from_children
+
+METADATA_URI = "urn:virtops:kvm_fleet:policy"
+METADATA_KEY = "kvm_fleet"
+MIGRATION_MODES = ("automatic", "manual", "pinned")
+VERSION = "1"
+
+_YES_NO = {"yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class Home:
+    """The host a VM belongs to (libvirt host UUID and inventory name), and what it had there.
+
+    ``autostart`` and ``pins`` are ``None`` when unknown; a ``Pinning()`` without pins says it had none.
+    """
+
+    uuid: str
+    name: str
+    autostart: Optional[bool] = None
+    pins: Optional[Pinning] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return ``{uuid, name, autostart, pins}``."""
+        pins = None if self.pins is None else self.pins.as_dict()
+        return {"uuid": self.uuid, "name": self.name, "autostart": self.autostart, "pins": pins}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Home:
+        """Return the home of a mapping with at least ``uuid`` and ``name``; else code ``bad_policy``."""
+        if not data.get("uuid") or not data.get("name"):
+            raise FleetError("A home needs the UUID and the name of its host. Give both.", code="bad_policy")
+        pins = data.get("pins")
+        return cls(
+            str(data["uuid"]),
+            str(data["name"]),
+            data.get("autostart"),
+            None if pins is None else Pinning.from_dict(pins),
+        )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``migration`` is one of ``MIGRATION_MODES`` or ``None`` (decided by rule); no ``hosts`` means any host."""
+
+    migration: Optional[str] = None
+    hosts: Tuple[str, ...] = ()
+    home: Optional[Home] = None
+
+    def __post_init__(self) -> None:
+        """Refuse a mode nobody would understand."""
+        if self.migration is not None and self.migration not in MIGRATION_MODES:
+            raise FleetError(
+                f"The migration mode '{self.migration}' is unknown. Use one of: {', '.join(MIGRATION_MODES)}.",
+                code="bad_policy",
+            )
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Return ``{migration, hosts, home}``."""
+        home = None if self.home is None else self.home.as_dict()
+        return {"migration": self.migration, "hosts": list(self.hosts), "home": home}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Policy:
+        """Return the policy of a mapping; every key may be missing. Raises ``FleetError`` with code ``bad_policy``."""
+        home = data.get("home")
+        return cls(
+            data.get("migration"),
+            tuple(str(host) for host in data.get("hosts") or ()),
+            None if home is None else Home.from_dict(home),
+        )
+
+
+def policy_to_xml(policy: Policy) -> str:
+    """Return the element for ``virDomainSetMetadata`` with ``METADATA_KEY`` and ``METADATA_URI``.
+
+    It has no namespace: libvirt declares the prefix itself and puts every element without namespace into it, and
+    refuses an element that declares the prefix already (``virXMLInjectNamespace``).
+    """
+    return _xml.serialise(policy_element(policy))
+
+
+def policy_element(policy: Policy) -> _xml.Element:
+    """Return the policy as an element without namespace."""
+    element = _xml.new("policy", version=VERSION)
+    if policy.migration is not None:
+        element.append(_xml.new("migration", policy.migration))
+    if policy.hosts:
+        hosts = _xml.new("hosts")
+        for host in policy.hosts:
+            hosts.append(_xml.new("host", host))
+        element.append(hosts)
+    if policy.home is not None:
+        element.append(_home_element(policy.home))
+    return element
+
+
+def _home_element(home: Home) -> _xml.Element:
+    autostart = None if home.autostart is None else ("yes" if home.autostart else "no")
+    element = _xml.new("home", uuid=home.uuid, name=home.name, autostart=autostart)
+    if home.pins is None:
+        return element
+    pins = _xml.new("pins", policy=home.pins.policy, cpuset=home.pins.cpuset)
+    for vcpu in home.pins.vcpus:
+        pins.append(_xml.new("vcpupin", vcpu=vcpu.vcpu, cpuset=vcpu.cpus))
+    if home.pins.emulator is not None:
+        pins.append(_xml.new("emulatorpin", cpuset=home.pins.emulator))
+    for thread in home.pins.iothreads:
+        pins.append(_xml.new("iothreadpin", iothread=thread.iothread, cpuset=thread.cpus))
+    if home.pins.memory is not None:
+        pins.append(_xml.new("memory", mode=home.pins.memory.mode, nodeset=home.pins.memory.nodes))
+    for cell in home.pins.cells:
+        pins.append(_xml.new("memnode", cellid=cell.id, mode=cell.mode, nodeset=cell.node))
+    element.append(pins)
+    return element
+
+
+def policy_from_xml(text: str, vm: Optional[str] = None) -> Policy:
+    """Return the policy in an element as ``virDomainGetMetadata`` gives it, or as it stands in a domain.
+
+    Raises ``FleetError``: ``policy_version`` when a newer release wrote it, ``bad_policy`` or ``bad_xml`` when it is
+    broken. ``vm`` is named in the message.
+    """
+    return policy_from_element(_xml.parse(text), vm)
+
+
+def policy_from_element(element: _xml.Element, vm: Optional[str] = None) -> Policy:
+    """Return the policy in a parsed element, in any namespace."""
+    owner = f"VM {vm}" if vm else "the VM"
+    version = element.get("version")
+    if version != VERSION:
+        raise FleetError(
+            f"The policy stored with {owner} has version {version}, but this release knows version {VERSION} only. "
+            "Upgrade virtops.kvm_fleet on the controller.",
+            code="policy_version",
+            vm=vm,
+            version=version,
+        )
+    parts = {_xml.local_name(child): child for child in element}
+    migration = parts["migration"].text if "migration" in parts else None
+    hosts = tuple((host.text or "").strip() for host in parts.get("hosts", ()) if _xml.local_name(host) == "host")
+    return Policy(migration and migration.strip(), hosts, _home(parts["home"]) if "home" in parts else None)
+
+
+def _home(element: _xml.Element) -> Home:
+    pins = [child for child in element if _xml.local_name(child) == "pins"]
+    return Home(
+        uuid=element.get("uuid", ""),
+        name=element.get("name", ""),
+        autostart=_YES_NO.get(element.get("autostart", "")),
+        pins=pins_from_children(list(pins[0]), pins[0].get("cpuset"), pins[0].get("policy")) if pins else None,
+    )
+
+
+def policy_of_domain(xml: str) -> Optional[Policy]:
+    """Return the policy stored in a domain's metadata; ``None`` when it has none."""
+    return stored_policy(_xml.parse_as(xml, "domain"))
+
+
+def stored_policy(domain: _xml.Element) -> Optional[Policy]:
+    """Return the policy stored in a parsed domain; ``None`` when it has none."""
+    elements = policy_elements(domain)
+    return policy_from_element(elements[0], _xml.find_text(domain, "name")) if elements else None
+
+
+def policy_elements(domain: _xml.Element) -> Tuple[_xml.Element, ...]:
+    """Return our elements in a domain's metadata; libvirt keeps at most one."""
+    return tuple(domain.iterfind(f"metadata/{{{METADATA_URI}}}policy"))

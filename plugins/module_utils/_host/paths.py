@@ -1,0 +1,44 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Where the collection keeps its files on a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class HostPaths:
+    """Paths of the collection's files below ``root``; tests point ``root`` at a directory of their own."""
+
+    root: Path = Path("/")
+
+    @property
+    def state(self) -> Path:
+        """Directory of the records (0755, root)."""
+        return self.root / "var/lib/kvm_fleet"
+
+    @property
+    def mark(self) -> Path:
+        """The maintenance mark; it exists only while the host is in maintenance."""
+        return self.state / "maintenance.json"
+
+    @property
+    def history(self) -> Path:
+        """The identifiers of the maintenances that this host completed."""
+        return self.state / "history.json"
+
+    @property
+    def hook(self) -> Path:
+        """The cordon hook. libvirt runs the files of a ``qemu.d`` directory since 6.5.0."""
+        return self.root / "etc/libvirt/hooks/qemu.d/kvm_fleet"
+
+    @property
+    def proc(self) -> Path:
+        """The kernel's process directory."""
+        return self.root / "proc"

@@ -1,0 +1,13 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Live migration of several VMs of one host, judged from both hosts."""
+
+from .attempt import Options
+from .executor import plan_moves, run_moves
+from .move import Move, move_from_dict
+
+__all__ = ["Move", "Options", "move_from_dict", "plan_moves", "run_moves"]

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""What a VM must have at its destination, put right and read back: definition, autostart, pins, one definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Optional
+
+from ..._domain import Home, Pinning, parse_domain, with_pinning
+from ..._errors import FleetError
+from ..api import libvirt, translated
+from ..domains import define, definition, live_xml, read_policy, write_policy
+from .sides import Sides
+
+
+@dataclass(frozen=True)
+class Departure:
+    """What the source knew about a VM before it left: the definition (``None`` for a transient VM) and autostart."""
+
+    definition: Optional[str]
+    autostart: bool
+    pinning: Pinning
+
+
+def depart(domain: Any, host_uuid: str, host: str, record_home: bool) -> Departure:
+    """Read what would be lost with the source and store the home with the VM, so that it travels."""
+    persistent = bool(domain.isPersistent())
+    autostart = persistent and bool(domain.autostart())
+    pinning = parse_domain(live_xml(domain)).pinning
+    if record_home:
+        _record_home(domain, Home(host_uuid, host, autostart, pinning))
+    return Departure(definition(domain) if persistent else None, autostart, pinning)
+
+
+def _record_home(domain: Any, here: Home) -> None:
+    policy = read_policy(domain)
+    if policy.home is not None and policy.home.uuid != here.uuid:
+        return
+    # A VM leaving its home takes along how it was there; elsewhere it keeps the home it has.
+    if policy.home != here:
+        write_policy(domain, replace(policy, home=here))
+
+
+def arrive(sides: Sides, departure: Optional[Departure]) -> List[str]:
+    """Complete an arrived VM and return what had to be mended.
+
+    ``departure`` is ``None`` if an earlier run began the move.
+    """
+    domain = sides.destination_domain()
+    if domain is None:
+        raise FleetError(f"VM {sides.move.vm} vanished from {sides.move.destination} after it arrived.", "vm_unknown")
+    left_behind = sides.source_domain()
+    mended = []
+    if _persist(sides, domain, departure, left_behind):
+        mended.append("definition")
+    if _autostart(sides, domain, departure):
+        mended.append("autostart")
+    if _release(sides, left_behind):
+        mended.append("source_definition")
+    _check_pins(sides, domain)
+    return mended
+
+
+def is_unfinished(sides: Sides) -> bool:
+    """Tell whether ``arrive`` would have something to mend after a move that an earlier run began."""
+    domain = sides.destination_domain()
+    home = read_policy(domain).home if domain is not None else None
+    lacks_autostart = bool(home and home.autostart) and domain.isPersistent() and not domain.autostart()
+    return lacks_autostart or _is_inactive(sides.source_domain())
+
+
+def _persist(sides: Sides, domain: Any, departure: Optional[Departure], left_behind: Any) -> bool:
+    xml = departure.definition if departure else (definition(left_behind) if _is_inactive(left_behind) else None)
+    if xml is None or domain.isPersistent():
+        return False
+    if sides.move.pins is not None:
+        xml = with_pinning(xml, sides.move.pins)
+    define(sides.destination(), xml, sides.move.vm)
+    return True
+
+
+def _autostart(sides: Sides, domain: Any, departure: Optional[Departure]) -> bool:
+    home = read_policy(domain).home
+    wanted = departure.autostart if departure else bool(home and home.autostart)
+    if not wanted or not domain.isPersistent() or domain.autostart():
+        return False
+    with translated(f"Setting autostart of VM {sides.move.vm} on {sides.move.destination}"):
+        domain.setAutostart(1)
+    return True
+
+
+def _release(sides: Sides, left_behind: Any) -> bool:
+    # A definition left on the source would start a second VM at the next boot or by hand.
+    if not _is_inactive(left_behind):
+        return False
+    keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+    with translated(f"Removing the definition of VM {sides.move.vm} that the migration left on the source"):
+        left_behind.undefineFlags(keep)
+    return True
+
+
+def _is_inactive(domain: Any) -> bool:
+    return domain is not None and not domain.isActive()
+
+
+def _check_pins(sides: Sides, domain: Any) -> None:
+    wanted = sides.move.pins
+    if wanted is None:
+        return
+    found = {"live": parse_domain(live_xml(domain)).pinning}
+    if domain.isPersistent():
+        found["persistent"] = parse_domain(definition(domain)).pinning
+    differing = {where: pins.as_dict() for where, pins in found.items() if not _same_pins(wanted, pins)}
+    if differing:
+        raise FleetError(
+            f"VM {sides.move.vm} arrived on {sides.move.destination}, but not with the pins it should have there "
+            f"({', '.join(differing)}); set them with `virsh vcpupin` and `virsh emulatorpin`.",
+            "pins_differ",
+            wanted_pins=wanted.as_dict(),
+            found_pins=differing,
+        )
+
+
+def _same_pins(wanted: Pinning, present: Pinning) -> bool:
+    def owned(pins: Pinning) -> Dict[str, Any]:
+        return {key: value for key, value in pins.as_dict().items() if key in ("vcpus", "emulator", "iothreads")}
+
+    return owned(wanted) == owned(present)

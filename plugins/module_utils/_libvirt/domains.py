@@ -1,0 +1,139 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Domains on one hypervisor: find, read, define, and what state they are really in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+from .._domain import METADATA_KEY, METADATA_URI, Policy, policy_from_xml, policy_to_xml
+from .._errors import FleetError
+from .api import is_error, libvirt, translated
+
+# Names as in libvirt's enum virDomainState, in its order.
+STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+INACTIVE_STATES = ("nostate", "shutoff", "crashed")
+
+# enum virDomainRunningReason, virDomainPausedReason and virDomainShutoffReason.
+_REASONS: Dict[str, Tuple[str, ...]] = {
+    "running": (
+        "unknown", "booted", "migrated", "restored", "from_snapshot", "unpaused", "migration_canceled",
+        "save_canceled", "wakeup", "crashed", "postcopy", "postcopy_failed",
+    ),
+    "paused": (
+        "unknown", "user", "migration", "save", "dump", "ioerror", "watchdog", "from_snapshot", "shutting_down",
+        "snapshot", "crashed", "starting_up", "postcopy", "postcopy_failed", "api_error",
+    ),
+    "shutoff": (
+        "unknown", "shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from_snapshot", "daemon",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """State and reason of a domain with libvirt's names in lower case."""
+
+    state: str
+    reason: str
+
+    @property
+    def active(self) -> bool:
+        """Whether a hypervisor process exists."""
+        return self.state not in INACTIVE_STATES
+
+
+def state_of(state: int, reason: int) -> DomainState:
+    """Return the names for the numbers of ``virDomainGetState``."""
+    name = STATES[state] if 0 <= state < len(STATES) else "nostate"
+    reasons = _REASONS.get(name, ())
+    return DomainState(name, reasons[reason] if 0 <= reason < len(reasons) else "unknown")
+
+
+def find(conn: Any, name_or_uuid: str) -> Optional[Any]:
+    """Return the domain with this name or UUID, or ``None``."""
+    for lookup in (conn.lookupByUUIDString, conn.lookupByName):
+        try:
+            return lookup(name_or_uuid)
+        except libvirt.libvirtError as error:
+            if not is_error(error, "VIR_ERR_NO_DOMAIN", "VIR_ERR_INVALID_ARG"):
+                raise
+    return None
+
+
+def get(conn: Any, name_or_uuid: str) -> Any:
+    """Return the domain with this name or UUID, or raise ``vm_unknown``."""
+    with translated(f"Looking up VM {name_or_uuid}"):
+        domain = find(conn, name_or_uuid)
+        host = conn.getHostname()
+    if domain is None:
+        raise FleetError(
+            f"VM {name_or_uuid} does not exist on {host}; check the name, or look for it on the other hosts.",
+            "vm_unknown",
+            vm=name_or_uuid,
+        )
+    return domain
+
+
+def read_state(domain: Any) -> DomainState:
+    """Return the state of a domain as libvirt sees it now."""
+    with translated(f"Reading the state of VM {domain.name()}"):
+        return state_of(*domain.state(0))
+
+
+def definition(domain: Any) -> str:
+    """Return the persistent definition with its secrets, fit to be defined again; never return it to a user."""
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+    with translated(f"Reading the definition of VM {domain.name()}"):
+        return str(domain.XMLDesc(flags))
+
+
+def migratable_xml(domain: Any) -> str:
+    """Return the live XML as a destination may be given it, with secrets; never return it to a user."""
+    flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
+    with translated(f"Reading the migratable XML of VM {domain.name()}"):
+        return str(domain.XMLDesc(flags))
+
+
+def live_xml(domain: Any) -> str:
+    """Return the XML of a domain as it is now (live if it runs), without secrets."""
+    with translated(f"Reading VM {domain.name()}"):
+        return str(domain.XMLDesc(0))
+
+
+def define(conn: Any, xml: str, name: str) -> Any:
+    """Define a VM anew and return it; ``xml`` must hold its secrets, or they are lost."""
+    flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+    with translated(f"Defining VM {name}", "define_refused", vm=name):
+        return conn.defineXMLFlags(xml, flags)
+
+
+def read_policy(domain: Any) -> Policy:
+    """Return the policy stored with a VM, the empty one if there is none."""
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, 0)
+    except libvirt.libvirtError as error:
+        if is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
+            return Policy()
+        raise
+    return policy_from_xml(text)
+
+
+def write_policy(domain: Any, policy: Policy) -> None:
+    """Store a policy with a VM, in whatever it has of live and persistent state."""
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    if domain.isActive():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    text = None if policy == Policy() else policy_to_xml(policy)
+    with translated(f"Storing the policy of VM {domain.name()}"):
+        try:
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, METADATA_KEY, METADATA_URI, flags)
+        except libvirt.libvirtError as error:
+            if text is None and is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
+                return
+            raise

@@ -1,0 +1,130 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""All VMs of one hypervisor as the fleet snapshot describes them, read in bulk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, List, Optional
+
+from .._cpu import parse_cpu
+from .._domain import Domain, Policy, migration_blockers, migration_mode, parse_domain
+from .._host.machine import on_shared_storage
+from .api import is_error, libvirt, translated
+from .domains import DomainState, live_xml, state_of
+from .snapshot import CpuTable, without_unknown
+
+# Memory of a QEMU process beside its guest's: its own code and buffers, its vCPU threads, and the page tables of the
+# guest's memory. An estimate on the safe side; libvirt has no figure for it.
+_OVERHEAD_BASE_KIB = 64 * 1024
+_OVERHEAD_PER_VCPU_KIB = 8 * 1024
+_PAGE_TABLE_SHARE = 512
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What libvirt tells about all domains in a few calls."""
+
+    states: Dict[str, DomainState]
+    autostart: FrozenSet[str]
+    persistent: FrozenSet[str]
+    snapshots: FrozenSet[str]
+
+
+def read_vms(conn: Any, host: str, host_cpu: Optional[str], cpus: CpuTable) -> List[Dict[str, Any]]:
+    """Return the snapshot's entries for all domains of this host by name, and enter their CPUs into ``cpus``."""
+    with translated("Listing the VMs"):
+        domains = conn.listAllDomains()
+        listing = _list(conn)
+    records = []
+    for domain in domains:
+        try:
+            records.append(_read_vm(domain, host, host_cpu, cpus, listing))
+        except libvirt.libvirtError as error:
+            # A VM that ends or leaves while it is read is not there any more.
+            if not is_error(error, "VIR_ERR_NO_DOMAIN"):
+                raise
+    return sorted(records, key=lambda record: str(record["name"]))
+
+
+def _list(conn: Any) -> _Listing:
+    def uuids(flags: int) -> FrozenSet[str]:
+        return frozenset(domain.UUIDString() for domain in conn.listAllDomains(flags))
+
+    states = conn.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
+    return _Listing(
+        states={
+            domain.UUIDString(): state_of(figures.get("state.state", 0), figures.get("state.reason", 0))
+            for domain, figures in states
+        },
+        autostart=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART),
+        persistent=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
+        snapshots=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT),
+    )
+
+
+def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, listing: _Listing) -> Dict[str, Any]:
+    xml = domain.XMLDesc(0)
+    parsed = parse_domain(xml)
+    state = listing.states.get(parsed.uuid, DomainState("nostate", "unknown"))
+    snapshots = domain.snapshotNum(0) if parsed.uuid in listing.snapshots else 0
+    blockers = migration_blockers(xml, snapshots=snapshots, shared_path=on_shared_storage) if state.active else ()
+    record: Dict[str, Any] = {
+        "name": parsed.name,
+        "uuid": parsed.uuid,
+        "host": host,
+        "state": state.state,
+        "reason": state.reason,
+        "persistent": parsed.uuid in listing.persistent,
+        "autostart": parsed.uuid in listing.autostart,
+        "virt_type": parsed.virt_type,
+        "memory_kib": parsed.memory_kib,
+        "overhead_kib": overhead_kib(parsed.memory_kib, parsed.vcpus.maximum),
+        "vcpus": parsed.vcpus.as_dict(),
+        "cpu": _cpu_of(parsed, host_cpu, cpus),
+        "pinning": parsed.pinning_as_dict(),
+        "huge_pages_kib": parsed.huge_pages_kib,
+        "machine_type": parsed.machine,
+        "networks": list(parsed.networks),
+        "storage": list(parsed.storage),
+        "policy": policy_record(parsed),
+        "blockers": list(blockers),
+    }
+    return without_unknown(record)
+
+
+def overhead_kib(memory_kib: int, vcpus: int) -> int:
+    """Return the memory that a QEMU process is charged beside its guest's."""
+    return _OVERHEAD_BASE_KIB + _OVERHEAD_PER_VCPU_KIB * vcpus + memory_kib // _PAGE_TABLE_SHARE
+
+
+def _cpu_of(domain: Domain, host_cpu: Optional[str], cpus: CpuTable) -> Optional[str]:
+    if domain.cpu_xml is None:
+        return None
+    described = parse_cpu(domain.cpu_xml)
+    if described.mode in ("host-passthrough", "maximum"):
+        # It has whatever this host has, and libvirt does not list it.
+        return host_cpu
+    if described.model is None:
+        return None
+    return cpus.add(domain.cpu_xml)
+
+
+def policy_record(domain: Domain) -> Dict[str, Any]:
+    """Return the policy of a VM with its migration mode resolved to what is in force."""
+    policy = domain.policy or Policy()
+    return {**policy.as_dict(), "migration": migration_mode(domain, policy), "migration_stored": policy.migration}
+
+
+def find_vms(records: List[Dict[str, Any]], names: List[str]) -> List[Dict[str, Any]]:
+    """Return the entries with these names or UUIDs."""
+    return [record for record in records if record["name"] in names or record["uuid"] in names]
+
+
+def read_live(domain: Any) -> Domain:
+    """Return a domain as a value, live if it runs."""
+    return parse_domain(live_xml(domain))

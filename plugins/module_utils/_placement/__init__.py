@@ -1,0 +1,50 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""The placement planner: pure functions from a fleet snapshot and a request to a plan.
+
+Read top to bottom: ``snapshot`` and ``request`` turn JSON into values, ``filters``, ``weights`` and ``resources`` are
+the rules, ``problem`` applies them, ``solve`` (``greedy``, ``exact``, ``order``) finds the moves, ``planner`` puts
+the ``answer`` together.
+"""
+
+from __future__ import annotations
+
+from .answer import Answer, Candidates, Move, Shortage, Unplaced, Wave, counts
+from .model import Cell, Cpu, Home, Host, Shape, Snapshot, Vm
+from .planner import answer, plan
+from .reasons import Reason
+from .request import Options, Request, parse
+from .show import plan_lines, table_lines, unplaced_lines
+from .snapshot import load, merge
+
+__all__ = [
+    "Answer",
+    "Candidates",
+    "Cell",
+    "Cpu",
+    "Home",
+    "Host",
+    "Move",
+    "Options",
+    "Reason",
+    "Request",
+    "Shape",
+    "Shortage",
+    "Snapshot",
+    "Unplaced",
+    "Vm",
+    "Wave",
+    "answer",
+    "counts",
+    "load",
+    "merge",
+    "parse",
+    "plan",
+    "plan_lines",
+    "table_lines",
+    "unplaced_lines",
+]

@@ -1,0 +1,177 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""The fleet as values: what the planner knows of CPUs, hosts and VMs.
+
+``None`` always means "not known", and what is not known constrains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import FrozenSet, Optional, Tuple
+
+from .._domain import Pinning
+
+# States in which a domain has no process and no memory.
+INACTIVE_STATES = ("shutoff",)
+
+# States in which the guest executes; two such domains with one UUID write to the same disks.
+EXECUTING_STATES = ("running", "blocked")
+
+# QEMU migrates these; a domain that crashed or shuts down has to end first.
+MOVABLE_STATES = ("running", "blocked", "paused", "pmsuspended", "idle", "nostate")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """An effective CPU: of a host what QEMU can offer, of a VM what the guest sees."""
+
+    id: str
+    vendor: Optional[str] = None
+    model: Optional[str] = None
+    features: Optional[FrozenSet[str]] = None
+    address_bits: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A NUMA node of a host. ``siblings`` holds the CPUs of each core."""
+
+    id: int
+    cpus: Optional[FrozenSet[int]] = None
+    siblings: Tuple[FrozenSet[int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sockets, dies, cores and threads of a host or a guest."""
+
+    sockets: int = 1
+    dies: int = 1
+    cores: int = 1
+    threads: int = 1
+
+    @property
+    def cpus(self) -> int:
+        return self.sockets * self.dies * self.cores * self.threads
+
+
+@dataclass(frozen=True)
+class Host:
+    """A hypervisor. Memory in KiB, link speed in MiB/s, ``collected_s`` in seconds of Unix time."""
+
+    name: str
+    uuid: Optional[str] = None
+    pool: Optional[str] = None
+    maintenance: bool = False
+    cpu: Optional[Cpu] = None
+    shape: Optional[Shape] = None
+    cells: Optional[Tuple[Cell, ...]] = None
+    memory_kib: Optional[int] = None
+    reserved_memory_kib: int = 0
+    reserved_cpus: FrozenSet[int] = frozenset()
+    cpu_overcommit: Optional[float] = None
+    count_threads_as_cores: bool = True
+    machine_types: Optional[FrozenSet[str]] = None
+    networks: Optional[FrozenSet[str]] = None
+    storage: Optional[FrozenSet[str]] = None
+    link_mib_s: Optional[float] = None
+    migration_uri: Optional[str] = None
+    migration_address: Optional[str] = None
+    collected_s: Optional[int] = None
+
+    @property
+    def cpus(self) -> Optional[FrozenSet[int]]:
+        """The CPU numbers that exist, or ``None`` where the cells do not say."""
+        if not self.cells or any(cell.cpus is None for cell in self.cells):
+            return None
+        return frozenset(cpu for cell in self.cells for cpu in cell.cpus or ())
+
+    @property
+    def nodes(self) -> Optional[FrozenSet[int]]:
+        """The NUMA nodes that exist, or ``None`` where they are not known."""
+        return frozenset(cell.id for cell in self.cells) if self.cells else None
+
+    def is_called(self, reference: Optional[str]) -> bool:
+        """Whether a person means this host by a name or UUID."""
+        return reference is not None and reference in (self.name, self.uuid)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a VM belongs, and the pins it had there; ``uuid`` identifies the host, ``name`` is for people."""
+
+    uuid: Optional[str] = None
+    name: Optional[str] = None
+    pins: Optional[Pinning] = None
+
+    def is_host(self, host: Host) -> bool:
+        """Whether this is the home; a UUID on both sides decides, since an inventory may rename hosts."""
+        if self.uuid is not None and host.uuid is not None:
+            return self.uuid == host.uuid
+        return self.name == host.name
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A domain seen on a host. ``host`` is the host's name, memory is the maximum.
+
+    ``twins`` are hosts on which an active domain with the same UUID was seen too: a migration under way or its
+    leftover.
+    """
+
+    name: str
+    host: str
+    uuid: Optional[str] = None
+    state: str = "running"
+    reason: Optional[str] = None
+    job: Optional[str] = None
+    memory_kib: Optional[int] = None
+    overhead_kib: int = 0
+    vcpus: Optional[int] = None
+    shape: Optional[Shape] = None
+    cpu: Optional[Cpu] = None
+    pinning: Pinning = field(default_factory=Pinning)
+    machine_type: Optional[str] = None
+    networks: FrozenSet[str] = frozenset()
+    storage: FrozenSet[str] = frozenset()
+    migration: str = "automatic"
+    allowed_hosts: Tuple[str, ...] = ()
+    home: Optional[Home] = None
+    dirty_mib_s: Optional[float] = None
+    blockers: Tuple[str, ...] = ()
+    twins: Tuple[str, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        return self.state not in INACTIVE_STATES
+
+    @property
+    def key(self) -> str:
+        """The identity within a snapshot."""
+        return self.uuid or f"{self.host}/{self.name}"
+
+    @property
+    def total_kib(self) -> int:
+        """What the VM can take from its host."""
+        return (self.memory_kib or 0) + self.overhead_kib
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The fleet at one moment; hosts and VMs are ordered by name.
+
+    ``leftovers`` are further domains with the UUID of a VM: they take memory where they are, but are not the VM.
+    """
+
+    hosts: Tuple[Host, ...]
+    vms: Tuple[Vm, ...]
+    leftovers: Tuple[Vm, ...] = ()
+
+    def residents(self, host: str) -> Tuple[Vm, ...]:
+        """Return every active domain on a host, leftovers of migrations included."""
+        return tuple(vm for vm in (*self.vms, *self.leftovers) if vm.host == host and vm.active)

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Answers and tables as lines of text for people."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Sequence, Union
+
+from .reasons import amount
+
+Column = Union[str, Mapping[str, str]]
+
+
+def plan_lines(answer: Mapping[str, Any]) -> List[str]:
+    """Return an answer of the planner as lines: waves, steps and moves, then what has no destination, then warnings.
+
+    Memory is never shown without a unit, times are rounded to seconds and start at 1.
+    """
+    lines: List[str] = []
+    several = len(answer.get("waves", ())) > 1
+    for number, wave in enumerate(answer.get("waves", ()), 1):
+        lines.extend(_wave_lines(number, wave, several))
+    if not any(wave["steps"] for wave in answer.get("waves", ())):
+        lines.append("no moves")
+    lines.extend(unplaced_lines(answer))
+    lines.extend(f"warning: {warning['text']}" for warning in answer.get("warnings", ()))
+    return lines
+
+
+def unplaced_lines(answer: Mapping[str, Any]) -> List[str]:
+    """Return a line for each VM without a destination, with every host's reason, and what is short for all."""
+    lines = [
+        f"{item['vm']} stays on {item['host']}: {'; '.join(map(_reason, item['reasons']))}"
+        for item in answer.get("unplaced", ())
+    ]
+    return lines + _shortage_lines(answer.get("shortage"))
+
+
+def _wave_lines(number: int, wave: Mapping[str, Any], several: bool) -> List[str]:
+    lines: List[str] = []
+    if several:
+        lines.append(f"wave {number}: {', '.join(wave['hosts'])}")
+    for index, step in enumerate(wave["steps"], 1):
+        if len(wave["steps"]) > 1:
+            lines.append(f"step {index}:")
+        lines.extend(_move(move) for move in step["moves"])
+    return lines
+
+
+def _move(move: Mapping[str, Any]) -> str:
+    pins = _pins(move.get("pins"))
+    seconds = max(1, round(move.get("estimated_s") or 0))
+    return f"{move['vm']}: {move['source']} -> {move['destination']}{pins}, ~{seconds} s"
+
+
+def _pins(pins: Any) -> str:
+    if pins is None:
+        return ""
+    cpus = ",".join(pin["cpus"] for pin in pins.get("vcpus") or ())
+    return f" (new pins {cpus})" if cpus else " (new pins)"
+
+
+def _reason(reason: Mapping[str, Any]) -> str:
+    text = str(reason["text"]).rstrip(".")
+    return text if reason.get("host") is None else f"{reason['host']} {text}"
+
+
+def _shortage_lines(shortage: Any) -> List[str]:
+    if not shortage or not shortage["vms"]:
+        return []
+    free = "unlimited memory" if shortage["free_kib"] is None else f"{amount(shortage['free_kib'])} free"
+    hosts = ", ".join(host["host"] for host in shortage["hosts"])
+    have = "has" if len(shortage["hosts"]) == 1 else "have"
+    need = "needs" if len(shortage["vms"]) == 1 else "together need"
+    lines = [f"{', '.join(shortage['vms'])} {need} {amount(shortage['needed_kib'])}; {hosts} {have} {free}"]
+    if shortage["proof"] == "vcpus":
+        lines.append(f"they have {shortage['needed_vcpus']} vCPUs; the hosts have room for {shortage['free_vcpus']}")
+    return lines
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> List[str]:
+    """Return rows as an aligned text table with a header line.
+
+    A column is a key of the rows, or a mapping with ``key`` and ``title``. Lists are joined by commas, ``null`` is a
+    dash, and columns that hold numbers only are aligned to the right.
+    """
+    heads = [_head(column) for column in columns]
+    body = [[_cell(row.get(head["key"])) for head in heads] for row in rows]
+    widths = [max([len(head["title"]), *(len(line[index]) for line in body)]) for index, head in enumerate(heads)]
+    right = [_is_numeric([row.get(head["key"]) for row in rows]) for head in heads]
+    lines = [[head["title"] for head in heads], *body]
+    return [_join(line, widths, right) for line in lines]
+
+
+def _head(column: Column) -> Dict[str, str]:
+    if isinstance(column, str):
+        return {"key": column, "title": column.upper().replace("_", " ")}
+    return {"key": str(column["key"]), "title": str(column.get("title", column["key"]))}
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
+
+
+def _join(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = [cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in zip(cells, widths, right)]
+    return "  ".join(padded).rstrip()

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Preferences among destinations that all fit.
+
+``WEIGHTS`` is the registry: the first weight decides, the next breaks ties. Each weight is a pure function to a whole
+number, lower is better. The host's name breaks the last tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Tuple
+
+from .._pinning import keeps_pinning
+from .model import Host, Vm
+from .pins import wanted_pinning
+from .resources import UNLIMITED, cpu_count
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A VM on a possible destination.
+
+    ``free_kib`` is what would be left there, ``arrivals`` how many VMs this plan sends there already.
+    """
+
+    vm: Vm
+    host: Host
+    capacity_kib: int
+    free_kib: int
+    arrivals: int
+    pinned: int
+
+
+Weight = Callable[[Choice], int]
+
+
+def losses(choice: Choice) -> int:
+    """Count what the VM would lose: its pins, room for its sockets, cores and threads, a CPU for each vCPU.
+
+    The second is oVirt's HighPerformanceCpuPolicyUnit.
+    """
+    return static_losses(choice.vm, choice.host)
+
+
+def static_losses(vm: Vm, host: Host) -> int:
+    """As ``losses``, which depends on the VM and the host alone."""
+    lost = 0 if keeps_pinning(wanted_pinning(vm, host), host.cpus) else 1
+    if vm.shape is not None and host.shape is not None and _pins(vm):
+        pairs = (
+            (vm.shape.sockets, host.shape.sockets),
+            (vm.shape.cores, host.shape.cores),
+            (vm.shape.threads, host.shape.threads),
+        )
+        lost += any(wanted > offered for wanted, offered in pairs)
+    count = cpu_count(host)
+    if vm.vcpus is not None and count is not None and vm.vcpus > count:
+        lost += 1
+    return lost
+
+
+def least_pinned(choice: Choice) -> int:
+    """Count vCPU pins of other VMs on the host, for a VM that has pins itself."""
+    return choice.pinned if _pins(choice.vm) else 0
+
+
+def memory_load(choice: Choice) -> int:
+    """Return the share of memory in use afterwards in whole per cent, so that near ties go to the next weight."""
+    if choice.capacity_kib >= UNLIMITED // 2 or choice.capacity_kib <= 0:
+        return 0
+    return 100 - 100 * choice.free_kib // choice.capacity_kib
+
+
+def spread(choice: Choice) -> int:
+    """Count the VMs the plan sends to the host already."""
+    return choice.arrivals
+
+
+def _pins(vm: Vm) -> bool:
+    return bool(vm.pinning.vcpus)
+
+
+WEIGHTS: Tuple[Weight, ...] = (losses, least_pinned, memory_load, spread)
+
+
+def rank(choice: Choice) -> Tuple[int, ...]:
+    """Return the sort key of a destination; the smallest is the best."""
+    return tuple(weight(choice) for weight in WEIGHTS)

@@ -1,0 +1,23 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Sets of CPUs and the host's sockets, cores and NUMA cells as values."""
+
+from __future__ import annotations
+
+from ._cpuset import MAX_CPUS, canonical_cpuset, format_cpuset, parse_cpuset
+from ._host import Cell, HostTopology, PageSize, from_capabilities
+
+__all__ = [
+    "MAX_CPUS",
+    "Cell",
+    "HostTopology",
+    "PageSize",
+    "canonical_cpuset",
+    "format_cpuset",
+    "from_capabilities",
+    "parse_cpuset",
+]

@@ -1,0 +1,127 @@
+#!/usr/bin/python
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Describe a hypervisor and its VMs as a part of the fleet snapshot
+description:
+  - Reads the CPU that guests can have, the NUMA topology, memory, machine types, networks and versions of a hypervisor,
+    and all its VMs, and returns them in the shape that M(virtops.kvm_fleet.placement_plan) takes.
+  - VMs are listed in bulk, so a host with many VMs takes few calls.
+  - With O(snapshot_dir) the part is written to a file on the controller instead of being returned. That keeps snapshots
+    of large fleets out of variables.
+options:
+  host:
+    description:
+      - The name of this host in results and snapshots.
+      - In a playbook it is the name in the inventory unless given.
+    type: str
+  settings:
+    description:
+      - What the inventory knows about this host and the host cannot tell by itself, with the names of the
+        snapshot's fields.
+      - V(pool) is the name of the host's CPU pool, V(reserved) what is kept from VMs (V(memory_kib), V(cpus)),
+        V(cpu_overcommit) how many vCPUs a CPU may carry, V(count_threads_as_cores) whether threads count as CPUs,
+        V(link_mib_s) the speed of the migration network, V(storage) the shared directories present on this host, and
+        V(migration) how other hypervisors reach this one (V(uri), V(address)).
+      - In a playbook V(migration.uri) is C(qemu+ssh://root@ADDRESS/system) with the inventory's address unless given.
+    type: dict
+    default: {}
+  snapshot_dir:
+    description:
+      - A directory on the controller. The snapshot part is written there to a private file C(HOST.json) and is not
+        returned.
+    type: path
+extends_documentation_fragment:
+  - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.info_module
+  - virtops.kvm_fleet.libvirt
+seealso:
+  - module: virtops.kvm_fleet.vm_info
+  - module: virtops.kvm_fleet.placement_plan
+author:
+  - virtops.kvm_fleet contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Describe this hypervisor
+  virtops.kvm_fleet.host_info:
+  register: described
+
+- name: Keep 4 GiB of this host from VMs and write its part of the snapshot to the controller
+  virtops.kvm_fleet.host_info:
+    settings:
+      pool: gold
+      reserved:
+        memory_kib: 4194304
+      link_mib_s: 1200
+    snapshot_dir: /tmp/snapshot
+"""
+
+RETURN = r"""
+host:
+  description: This host's entry of the snapshot.
+  returned: success
+  type: dict
+  sample:
+    name: hv1
+    uuid: 4c4c4544-0042-4a10-8054-b2c04f564b32
+    maintenance: false
+    cpu: c0a1b2c3d4e5f
+    memory_kib: 134217728
+cpu_xml:
+  description: The CPU that this hypervisor can give to guests, as C(<cpu>) XML for M(virtops.kvm_fleet.cpu_baseline).
+  returned: when the hypervisor offers one
+  type: str
+snapshot:
+  description: The snapshot part with its V(version), V(cpus), V(hosts) and V(vms).
+  returned: when O(snapshot_dir) is not given
+  type: dict
+snapshot_file:
+  description: The file on the controller that holds the snapshot part.
+  returned: when O(snapshot_dir) is given
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, ArgumentSpec
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import read_host
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.snapshot import CpuTable, host_name, part
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vms import read_vms
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
+
+SPEC = ArgumentSpec(
+    {
+        "host": {"type": "str"},
+        "settings": {"type": "dict", "default": {}},
+        "snapshot_dir": {"type": "path"},
+    }
+)
+
+
+def work(module: AnsibleModule) -> Outcome:
+    """Do what the options ask for."""
+    params = module.params
+    with connection(params["uri"]) as conn:
+        name = host_name(conn, params["host"])
+        cpus = CpuTable(conn)
+        host = read_host(conn, name, params["settings"], cpus)
+        vms = read_vms(conn, name, host.get("cpu"), cpus)
+    facts = {"host": host, "snapshot": part(cpus, [host], vms)}
+    if "cpu" in host:
+        facts["cpu_xml"] = cpus.entries[host["cpu"]]["xml"]
+    return Outcome(facts=facts)
+
+
+def main() -> None:
+    """Run the module."""
+    run(LIBVIRT.merge(SPEC), work)
+
+
+if __name__ == "__main__":
+    main()

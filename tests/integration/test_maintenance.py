@@ -1,0 +1,123 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook `maintenance`: drain, reconfigure, refill; and all that makes it stop before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from tests.integration.fleet import Fleet, guest
+from tests.integration.runner import Ansible, Run
+from tests.lab import Lab
+
+SHMEM = "<shmem name='board'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
+ROOM_KIB = 250 * 1024
+
+
+def errors(run: Run) -> str:
+    """What the failed tasks said."""
+    found = [result.result.get("msg", "") for result in run.results if result.status in ("failed", "unreachable")]
+    assert found, run.text
+    return " ".join(map(str, found))
+
+
+def assert_nothing_was_touched(fleet: Fleet, before: Dict[str, str]) -> None:
+    assert fleet.picture() == before
+
+
+def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_nothing(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path, tmp_path: Path
+) -> None:
+    fleet.have(guest("a", autostart=True), guest("p", vcpus=2, pins=((0, "0"), (1, "1"))), guest("c", "hv2"))
+    lab["hv1"].run("rm -f /etc/kvm_fleet_note")
+    pins = lab["hv1"].virsh("dumpxml", "p")
+    report = tmp_path / "report.json"
+    first = ansible.maintain(hosts="hv1", tasks=str(note), report=str(report))
+    assert first.code == 0, first.text
+    assert sorted(first.moved) == ["a", "a", "p", "p"]
+    assert lab["hv1"].run("cat /etc/kvm_fleet_note").stdout == "done"
+    fleet.assert_all_intact(["a", "p"], "hv1")
+    fleet.assert_intact_and_once("c", "hv2")
+    assert [line in lab["hv1"].virsh("dumpxml", "p") for line in pins.split("\n") if "vcpupin" in line] == [True] * 2
+    vms = {vm["name"]: vm["autostart"] for vm in ansible.module("hv1", "vm_info")["vms"]}
+    assert vms == {"a": True, "p": False}
+    assert [entry["outcome"] for entry in json.loads(report.read_text())["migrations"]] == ["moved"] * 4
+    before = fleet.picture()
+    assert "maintenance.json" not in before["hv1"]
+    second = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert second.code == 0, second.text
+    assert (second.moved, second.changed) == ([], [])
+    assert_nothing_was_touched(fleet, before)
+
+
+def test_check_mode_prints_the_plan_and_touches_nothing(ansible: Ansible, fleet: Fleet, note: Path) -> None:
+    fleet.have(guest("a"), guest("b"))
+    before = fleet.picture()
+    run = ansible.maintain("--check", "--diff", hosts="hv1", tasks=str(note))
+    assert run.code == 0, run.text
+    assert "a: hv1 -> hv" in run.text
+    assert "b: hv1 -> hv" in run.text
+    assert_nothing_was_touched(fleet, before)
+
+
+def test_vms_that_do_not_fit_together_are_named_with_hosts_and_reasons(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
+) -> None:
+    fleet.have(guest("a"), guest("b"), guest("c"))
+    before = fleet.picture()
+    machine_kib = ansible.module("hv1", "host_info")["host"]["memory_kib"]
+    settings = {"reserved": {"memory_kib": machine_kib - ROOM_KIB}}
+    run = ansible.start(
+        "virtops.kvm_fleet.maintenance",
+        variables={"maintenance_hosts": "hv1", "maintenance_tasks": str(note), "kvm_fleet_settings": settings},
+    ).wait()
+    assert run.code != 0
+    message = errors(run)
+    assert "hv2" in message
+    assert "hv3" in message
+    assert "memory" in message
+    assert any(f"{name}:" in message or f"{name} " in message for name in "abc")
+    assert_nothing_was_touched(fleet, before)
+
+
+def test_blocked_vm_is_named_before_anything_moves(ansible: Ansible, fleet: Fleet, note: Path) -> None:
+    fleet.have(guest("a"), guest("s", extra_devices=SHMEM))
+    before = fleet.picture()
+    run = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert run.code != 0
+    assert "shmem device 'board' cannot be migrated" in errors(run)
+    assert_nothing_was_touched(fleet, before)
+
+
+def test_unreachable_host_is_not_maintained(lab: Lab, ansible: Ansible, fleet: Fleet, note: Path) -> None:
+    fleet.have(guest("a"))
+    before = fleet.picture()
+    lab.faults.cut_link("hv1")
+    run = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert run.code != 0
+    assert "hv1" in errors(run) or "hv1]: UNREACHABLE" in run.text
+    lab.faults.restore_link("hv1")
+    assert_nothing_was_touched(fleet, before)
+
+
+WRONG: Dict[str, Dict[str, Any]] = {
+    "hv9": {"hosts": "hv1,hv9", "tasks": []},
+    "maintenance_hosts": {"tasks": []},
+    "nosuch.yml": {"hosts": "hv1", "tasks": ["nosuch.yml"]},
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_wrong_request_is_refused_at_once(ansible: Ansible, fleet: Fleet, word: str) -> None:
+    before = fleet.picture()
+    run = ansible.maintain(**WRONG[word])
+    assert run.code != 0
+    assert word in errors(run)
+    assert run.of("host_maintenance") == []
+    assert_nothing_was_touched(fleet, before)

@@ -1,0 +1,163 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests of the lab: define and start them, and judge from outside whether they survived.
+
+A guest writes to `/srv/lab/NAME.log`, the same file on every host, wherever it runs; see guest/init for the lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Optional
+
+from .domain import GuestSpec, domain_xml
+from .shell import wait_for
+from .verdict import Verdict, read_log
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+
+@dataclass(frozen=True)
+class Process:
+    """A QEMU process as the machine's process list shows it."""
+
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Presence:
+    """A guest on one host: its QEMU process, if any, and libvirt's state of it ("" = unknown, None = no answer)."""
+
+    host: str
+    pid: Optional[int]
+    libvirt: Optional[str]
+
+
+class Guests:
+    """The guests of a lab, on whichever host they are."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def define(self, spec: GuestSpec, host: str, autostart: bool = False) -> GuestSpec:
+        """Define the guest on a host with an empty log; return the spec."""
+        self.log(spec.name).unlink(missing_ok=True)
+        self.lab[host].run(["virsh", "-q", "define", "/dev/stdin"], stdin=domain_xml(spec))
+        if autostart:
+            self.lab[host].virsh("autostart", spec.name)
+        return spec
+
+    def create(self, spec: GuestSpec, host: str) -> GuestSpec:
+        """Start a transient guest: one without a persistent definition."""
+        self.log(spec.name).unlink(missing_ok=True)
+        self.lab[host].run(["virsh", "-q", "create", "/dev/stdin"], stdin=domain_xml(spec))
+        return spec
+
+    def start(self, name: str, host: str, wait_boot: bool = True, timeout: float = 120) -> None:
+        """Start a defined guest; with `wait_boot` return when it ticks and has verified its memory once."""
+        before = self.verdict(name)
+        self.lab[host].virsh("start", name)
+        if wait_boot:
+            self.wait_boot(name, after=before, timeout=timeout)
+
+    def wait_boot(self, name: str, after: Optional[Verdict] = None, timeout: float = 120) -> Verdict:
+        """Wait until the guest has booted once more than in `after`, ticks and has verified its memory."""
+        known = after or read_log("")
+
+        def ready() -> bool:
+            now = self.verdict(name)
+            return now.boots > known.boots and now.ticks > known.ticks and now.memory_ok > known.memory_ok
+
+        wait_for(f"guest {name} to boot (see {self.log(name)})", ready, timeout)
+        return self.verdict(name)
+
+    def wait_ticks(self, name: str, more: int = 3, timeout: float = 30) -> Verdict:
+        """Wait until the guest has ticked `more` times: it is alive now. Raises LabError when it is not."""
+        start = self.verdict(name).ticks
+        wait_for(f"guest {name} to tick", lambda: self.verdict(name).ticks >= start + more, timeout)
+        return self.verdict(name)
+
+    def log(self, name: str) -> Path:
+        """The guest's serial log, as the machine sees it."""
+        return self.lab.shared / f"{name}.log"
+
+    def verdict(self, name: str) -> Verdict:
+        """What the serial log proves so far; see Verdict."""
+        try:
+            return read_log(self.log(name).read_text(encoding="utf-8", errors="replace"))
+        except FileNotFoundError:
+            return read_log("")
+
+    def names(self) -> List[str]:
+        """All guests that ever wrote a log in this lab."""
+        return sorted(path.stem for path in self.lab.shared.glob("*.log"))
+
+    def processes(self, name: str) -> List[Process]:
+        """QEMU processes of this guest in the whole lab, from the process list: libvirt is not asked."""
+        found = []
+        for host in self.lab.hosts:
+            for pid in host.pids():
+                if _qemu_guest(pid) == name:
+                    found.append(Process(host.name, pid))
+        return found
+
+    def where(self, name: str) -> List[Presence]:
+        """Every host that has a QEMU process of the guest or whose libvirt knows it, with both views."""
+        pids: Dict[str, int] = {item.host: item.pid for item in self.processes(name)}
+        found = []
+        for host in self.lab.hosts:
+            state = self._libvirt_state(host.name, name)
+            if host.name in pids or state:
+                found.append(Presence(host.name, pids.get(host.name), state))
+        return found
+
+    def running_on(self, name: str) -> List[str]:
+        """Hosts where the guest's process exists and libvirt, if it answers, does not call it paused or off."""
+        return [
+            item.host
+            for item in self.where(name)
+            if item.pid is not None and (item.libvirt is None or item.libvirt.startswith("running"))
+        ]
+
+    def _libvirt_state(self, host: str, name: str) -> Optional[str]:
+        machine = self.lab[host]
+        if machine.pid() is None or not machine.answers():
+            return None
+        return machine.virsh("domstate", name, "--reason", check=False).strip()
+
+    def agent(self, name: str, host: str, command: str, **arguments: object) -> object:
+        """Send a guest agent command; return its answer."""
+        request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        return json.loads(self.lab[host].virsh("qemu-agent-command", name, request))["return"]
+
+    def power_off_inside(self, name: str, host: str, delay_s: float = 0) -> None:
+        """Let the guest power itself off after `delay_s`, by its agent; returns at once."""
+        # The agent does not answer guest-shutdown, so nobody waits for the command.
+        request = shlex.quote(json.dumps({"execute": "guest-shutdown"}))
+        line = f"sleep {delay_s}; timeout 5 virsh qemu-agent-command {shlex.quote(name)} {request}"
+        self.lab[host].run(f"setsid sh -c {shlex.quote(line)} </dev/null >/dev/null 2>&1 &")
+
+    def migrate(self, name: str, source: str, destination: str, *options: str, timeout: float = 120) -> None:
+        """Move a guest live, peer to peer over qemu+ssh, with libvirt alone: the lab's own check of its hosts."""
+        uri = f"qemu+ssh://root@{destination}/system"
+        flags = ["--live", "--p2p", "--persistent", "--undefinesource"]
+        self.lab[source].virsh("migrate", name, uri, *flags, *options, timeout=timeout)
+
+
+def _qemu_guest(pid: int) -> Optional[str]:
+    """Name of the guest a process is the QEMU of, from its command line."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    if "qemu-system" not in words[0] or "-name" not in words[:-1]:
+        return None
+    found = re.match(r"guest=([^,]+)", words[words.index("-name") + 1])
+    return found.group(1) if found else None

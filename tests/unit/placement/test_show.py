@@ -1,0 +1,109 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.virtops.kvm_fleet.plugins.filter import plan as filters
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _placement
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement.reasons import amount
+
+from tests.unit.placement.fleet import ask, drain, fleet, host, vm
+
+
+def test_moves_are_one_line_each_with_new_pins_and_time() -> None:
+    hosts = [host("hv1", cpu="c", link_mib_s=512), host("hv2", cpu="c", link_mib_s=512, cells=[{"cpus": "0-3"}])]
+    pins = {"vcpus": [{"vcpu": 0, "cpus": "8"}, {"vcpu": 1, "cpus": "9"}]}
+    vms = [vm("db1", "hv1", 2, cpu="c", pinning=pins), vm("web", "hv1", 0.1, cpu="c")]
+    assert _placement.plan_lines(drain(fleet(hosts, vms, c={}), "hv1")) == [
+        "db1: hv1 -> hv2 (new pins 0,1), ~4 s",
+        "web: hv1 -> hv2, ~1 s",
+        "warning: db1 may lose performance on hv2: its migration mode is manual.",
+        "warning: db1 gets other pins on hv2.",
+    ]
+
+
+def test_steps_have_headings_where_there_are_several() -> None:
+    vms = [
+        vm("db1", "hv1", 8, policy={"home": "hv2"}, cpu="c"),
+        vm("db2", "hv2", 8, policy={"home": "hv1"}, cpu="c"),
+    ]
+    hosts = [host("hv1", 8, cpu="c", link_mib_s=1024), host("hv2", 16, cpu="c", link_mib_s=1024)]
+    answer = ask(fleet(hosts, vms, c={}), "refill", hosts=["hv1", "hv2"])
+    assert _placement.plan_lines(answer) == [
+        "step 1:",
+        "db1: hv1 -> hv2, ~8 s",
+        "step 2:",
+        "db2: hv2 -> hv1, ~8 s",
+    ]
+
+
+def test_a_vm_without_destination_comes_with_every_reason() -> None:
+    hosts = [host("hv1", cpu="c", link_mib_s=1), host("hv2", 4, cpu="c", link_mib_s=1), host("hv3", maintenance=True)]
+    answer = drain(fleet(hosts, [vm("db1", "hv1", 4.5, cpu="c", blockers=["has a snapshot"])], c={}), "hv1")
+    assert _placement.plan_lines(answer)[:2] == [
+        "no moves",
+        "db1 stays on hv1: has a snapshot; hv3 is in maintenance",
+    ]
+
+
+def test_a_vm_with_no_other_host_is_told_so() -> None:
+    answer = drain(fleet([host("hv1")], [vm("db1", "hv1", 4)]), "hv1")
+    assert _placement.unplaced_lines(answer)[0] == "db1 stays on hv1: the snapshot has no other host"
+
+
+def test_a_shortage_is_one_line_of_numbers() -> None:
+    answer = drain(fleet([host("hv1"), host("hv2", 5)], [vm("a", "hv1", 4), vm("b", "hv1", 3.5)]), "hv1")
+    assert "a, b together need 7.5 GiB; hv2 has 5 GiB free" in _placement.plan_lines(answer)
+
+
+def test_several_waves_are_numbered_with_their_hosts() -> None:
+    step = {"moves": [{"vm": "a", "source": "hv1", "destination": "hv2", "pins": None, "estimated_s": 0.2}]}
+    waves = [{"hosts": ["hv1"], "steps": [step]}, {"hosts": ["hv2", "hv3"], "steps": []}]
+    assert _placement.plan_lines({"waves": waves}) == ["wave 1: hv1", "a: hv1 -> hv2, ~1 s", "wave 2: hv2, hv3"]
+
+
+@pytest.mark.parametrize(
+    ("kib", "text"),
+    [(0, "0 KiB"), (12, "12 KiB"), (1024, "1 MiB"), (1536 * 1024, "1.5 GiB"), (10 << 20, "10 GiB"), (1 << 30, "1 TiB")],
+)
+def test_memory_is_shown_in_the_largest_unit(kib: int, text: str) -> None:
+    assert amount(kib) == text
+
+
+def test_a_table_aligns_texts_left_and_numbers_right() -> None:
+    rows = [
+        {"host": "hv1", "free_kib": 5, "vms": ["a", "b"], "ready": True},
+        {"host": "hv10", "free_kib": 1000, "vms": [], "ready": False},
+        {"host": "x"},
+    ]
+    columns = ["host", {"key": "free_kib", "title": "FREE"}, "vms", "ready"]
+    assert _placement.table_lines(rows, columns) == [
+        "HOST  FREE  VMS  READY",
+        "hv1      5  a,b  yes",
+        "hv10  1000  -    no",
+        "x        -  -    -",
+    ]
+
+
+def test_a_table_without_rows_is_its_header() -> None:
+    assert _placement.table_lines([], ["host"]) == ["HOST"]
+
+
+@pytest.mark.parametrize("value", [None, 1, {"unplaced": [{}]}, {"waves": 3}])
+def test_filters_refuse_what_is_no_plan(value: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="placement_plan"):
+        filters.plan_lines(value)
+
+
+def test_filters_refuse_what_is_no_table() -> None:
+    with pytest.raises(AnsibleFilterError, match="list of mappings"):
+        filters.table_lines([1], ["host"])
+
+
+def test_every_filter_has_its_name() -> None:
+    assert sorted(filters.FilterModule().filters()) == ["plan_lines", "table_lines", "unplaced_lines"]
