@@ -25,19 +25,26 @@ SHARED_FILE_SYSTEMS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts about this machine. ``isolated_cpus`` is in cpuset notation, ``bridges`` are network interfaces."""
+    """Facts about this machine; sets of CPUs are in cpuset notation, ``bridges`` are network interfaces.
 
+    ``machine_cpus`` are the CPUs that systemd lets virtual machines use, ``None`` where it does not say.
+    """
+
+    online_cpus: str
     isolated_cpus: str
+    machine_cpus: Optional[str]
     kernel: str
     bridges: Tuple[str, ...]
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
     """Read the facts; what the kernel does not offer is empty."""
-    isolated = files.read_text(root / "sys/devices/system/cpu/isolated") or ""
+    cpus = root / "sys/devices/system/cpu"
+    online, isolated = ((files.read_text(cpus / name) or "").strip() for name in ("online", "isolated"))
+    allowed = files.read_text(root / "sys/fs/cgroup/machine.slice/cpuset.cpus.effective")
     network = root / "sys/class/net"
     bridges = tuple(sorted(path.parent.name for path in network.glob("*/bridge")))
-    return Machine(isolated.strip(), os.uname().release, bridges)
+    return Machine(online, isolated, (allowed or "").strip() or None, os.uname().release, bridges)
 
 
 def on_shared_storage(path: str, root: Path = Path("/")) -> bool:

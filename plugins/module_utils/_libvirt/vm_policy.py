@@ -14,6 +14,7 @@ from typing import Any, Dict, Mapping
 from .._domain import Home, Policy, migration_mode, parse_domain
 from .._errors import FleetError
 from .domains import get, live_xml, read_policy, write_policy
+from .home import pinning_at_home
 from .host import host_uuid
 from .snapshot import host_name
 
@@ -65,4 +66,4 @@ def _home_here(conn: Any, domain: Any, before: Policy, host: Any) -> Home:
     if before.home is not None and before.home.uuid == uuid:
         return replace(before.home, name=host_name(conn, host))
     autostart = bool(domain.autostart()) if domain.isPersistent() else None
-    return Home(uuid, host_name(conn, host), autostart, parse_domain(live_xml(domain)).pinning)
+    return Home(uuid, host_name(conn, host), autostart, pinning_at_home(domain))

@@ -8,6 +8,17 @@
 
 from __future__ import annotations
 
+from ._floating import float_on, forget_shared, shared_cpus
 from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning, pinned_cpus
 
-__all__ = ["Misfit", "count_pins", "fit_pinning", "keeps_pinning", "move_pinning", "pinned_cpus"]
+__all__ = [
+    "Misfit",
+    "count_pins",
+    "fit_pinning",
+    "float_on",
+    "forget_shared",
+    "keeps_pinning",
+    "move_pinning",
+    "pinned_cpus",
+    "shared_cpus",
+]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import FrozenSet, Optional, Tuple
 
 from .._domain import Pinning
+from .._pinning import shared_cpus
 
 # States in which a domain has no process and no memory.
 INACTIVE_STATES = ("shutoff",)
@@ -74,6 +75,8 @@ class Host:
     memory_kib: Optional[int] = None
     reserved_memory_kib: int = 0
     reserved_cpus: FrozenSet[int] = frozenset()
+    isolated_cpus: FrozenSet[int] = frozenset()
+    machine_cpus: Optional[FrozenSet[int]] = None
     cpu_overcommit: Optional[float] = None
     count_threads_as_cores: bool = True
     machine_types: Optional[FrozenSet[str]] = None
@@ -90,6 +93,11 @@ class Host:
         if not self.cells or any(cell.cpus is None for cell in self.cells):
             return None
         return frozenset(cpu for cell in self.cells for cpu in cell.cpus or ())
+
+    @property
+    def shared_cpus(self) -> Optional[FrozenSet[int]]:
+        """The CPUs for VMs without pins where the host isolates others, or ``None`` where they may use any."""
+        return shared_cpus(self.cpus, self.isolated_cpus, self.machine_cpus)
 
     @property
     def nodes(self) -> Optional[FrozenSet[int]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Mapping, Optional
 
 from .._domain import Pinning
-from .._pinning import move_pinning
+from .._pinning import float_on, forget_shared, move_pinning
 from .model import Host, Vm
 
 
@@ -23,8 +23,9 @@ def wanted_pinning(vm: Vm, host: Host) -> Pinning:
     return vm.pinning
 
 
-def destination_pins(vm: Vm, host: Host, usage: Mapping[int, int]) -> Optional[Pinning]:
+def destination_pins(vm: Vm, source: Host, host: Host, usage: Mapping[int, int]) -> Optional[Pinning]:
     """Return the new pins, or ``None`` where the VM keeps the ones it has."""
-    pins = move_pinning(wanted_pinning(vm, host), host.cpus, usage)
+    wanted = forget_shared(wanted_pinning(vm, host), source.shared_cpus)
+    pins = float_on(move_pinning(wanted, host.cpus, usage), host.shared_cpus)
     # The policy only says who chose the pins; libvirt gets the same XML either way.
     return None if replace(pins, policy=vm.pinning.policy) == vm.pinning else pins

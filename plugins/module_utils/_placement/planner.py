@@ -126,10 +126,11 @@ def _moves(problem: Problem, solution: Solution, snapshot: Snapshot) -> Tuple[Tu
         moves: List[Move] = []
         for index in step:
             vm, target = problem.vms[index], problem.hosts[solution.assignment[index]]
+            source = problem.hosts[problem.source[index]]
             there = pinnings.setdefault(target.name, [])
-            pins = destination_pins(vm, target, count_pins(there)) if vm.pinning != Pinning() or vm.home else None
+            pins = destination_pins(vm, source, target, count_pins(there))
             there.append(vm.pinning if pins is None else pins)
-            moves.append(_move(vm, problem.hosts[problem.source[index]], target, pins))
+            moves.append(_move(vm, source, target, pins))
         steps.append(tuple(moves))
     return tuple(steps)
 

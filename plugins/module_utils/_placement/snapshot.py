@@ -122,6 +122,8 @@ def _host(item: Fields, cpus: Mapping[str, Cpu]) -> Host:
         memory_kib=fields.whole("memory_kib", "KiB"),
         reserved_memory_kib=reserved.whole("memory_kib", "KiB") or 0,
         reserved_cpus=reserved.cpuset("cpus") or frozenset(),
+        isolated_cpus=fields.cpuset("isolated_cpus") or frozenset(),
+        machine_cpus=fields.cpuset("machine_cpus"),
         cpu_overcommit=fields.number("cpu_overcommit"),
         count_threads_as_cores=True if threads_count is None else threads_count,
         machine_types=_set(fields.texts("machine_types")),

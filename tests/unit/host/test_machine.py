@@ -67,3 +67,16 @@ def test_a_kernel_without_these_files_says_nothing(tmp_path: Path) -> None:
     machine = read_machine(tmp_path)
     assert machine.isolated_cpus == ""
     assert machine.bridges == ()
+
+
+def test_cpus_that_are_kept_apart_are_read(tmp_path: Path) -> None:
+    write(tmp_path, "sys/devices/system/cpu/online", "0-7\n")
+    write(tmp_path, "sys/devices/system/cpu/isolated", "2-3,6-7\n")
+    write(tmp_path, "sys/fs/cgroup/machine.slice/cpuset.cpus.effective", "1-7\n")
+    found = read_machine(tmp_path)
+    assert (found.online_cpus, found.isolated_cpus, found.machine_cpus) == ("0-7", "2-3,6-7", "1-7")
+
+
+def test_what_the_kernel_does_not_offer_is_empty(tmp_path: Path) -> None:
+    found = read_machine(tmp_path)
+    assert (found.online_cpus, found.isolated_cpus, found.machine_cpus) == ("", "", None)

@@ -93,3 +93,26 @@ def test_the_pins_at_home_decide_whether_the_home_fits() -> None:
     home = {"uuid": "uuid-hv1", "name": "hv1", "pins": {"memory": {"mode": "strict", "nodes": "1"}}}
     snapshot = fleet([host("hv1", cells=CELLS), host("hv2")], [vm("db1", "hv2", policy={"home": home})])
     assert ask(snapshot, "refill", hosts=["hv1"])["unplaced"][0]["reasons"][0]["code"] == "numa_nodes"
+
+
+@pytest.mark.parametrize(
+    ("now", "at_source", "there", "expected"),
+    [
+        ({}, {}, {"isolated_cpus": "2-3"}, {"cpuset": "0-1"}),
+        ({}, {}, {"isolated_cpus": "2-3", "machine_cpus": "1-3"}, {"cpuset": "1"}),
+        ({}, {}, {"isolated_cpus": ""}, None),
+        ({}, {}, {"isolated_cpus": "0-3"}, None),
+        ({"cpuset": "0-2"}, {}, {"isolated_cpus": "2-3"}, {"cpuset": "0-1"}),
+        ({"cpuset": "2"}, {}, {"isolated_cpus": "2-3"}, None),
+        ({"cpuset": "auto"}, {}, {"isolated_cpus": "2-3"}, None),
+        (pins("2"), {}, {"isolated_cpus": "2-3"}, None),
+        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {}, {}),
+        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {"isolated_cpus": "3"}, {"cpuset": "0-2"}),
+        ({"cpuset": "0"}, {"isolated_cpus": "1-2"}, {}, None),
+    ],
+)
+def test_a_vm_without_pins_is_kept_off_isolated_cpus(now: Any, at_source: Any, there: Any, expected: Any) -> None:
+    hosts = [host("hv1", cells=CELLS, **at_source), host("hv2", cells=CELLS, **there)]
+    move = steps(drain(fleet(hosts, [vm("db1", "hv1", pinning=now)]), "hv1"))[0][0]
+    found = move["pins"]
+    assert (found and Pinning.from_dict(found)) == (None if expected is None else Pinning.from_dict(expected))

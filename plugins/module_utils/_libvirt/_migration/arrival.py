@@ -15,6 +15,7 @@ from ..._domain import Home, Pinning, parse_domain, with_pinning
 from ..._errors import FleetError
 from ..api import libvirt, translated
 from ..domains import define, definition, live_xml, read_policy, write_policy
+from ..home import pinning_at_home
 from .sides import Sides
 
 
@@ -33,7 +34,7 @@ def depart(domain: Any, host_uuid: str, host: str, record_home: bool) -> Departu
     autostart = persistent and bool(domain.autostart())
     pinning = parse_domain(live_xml(domain)).pinning
     if record_home:
-        _record_home(domain, Home(host_uuid, host, autostart, pinning))
+        _record_home(domain, Home(host_uuid, host, autostart, pinning_at_home(domain)))
     return Departure(definition(domain) if persistent else None, autostart, pinning)
 
 
