@@ -9,8 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
+from hypothesis import settings
+
 from tests.tools.sync import BUILD, sync
 
 sync()
 sys.path.insert(0, str(BUILD))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(BUILD)
+
+# A property holds or does not; how fast this machine is at the moment says nothing about it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -16,6 +16,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._argspec import ArgumentSpec
 from ._errors import FleetError
+from ._host.command import NOT_FOUND, Ran, Run
+
+# Programs of the administrator are not in the path of every login.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,16 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value if value.endswith("\n") else value + "\n"
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def runner(module: AnsibleModule) -> Run:
+    """Return what runs commands of the host for libraries: without a shell, with messages in English."""
+
+    def run_command(argv: Sequence[str]) -> Ran:
+        try:
+            environment = {"LC_ALL": "C.UTF-8", "PATH": _PATH}
+            return Ran(*module.run_command(list(argv), environ_update=environment, handle_exceptions=False))
+        except OSError:
+            return Ran(NOT_FOUND)
+
+    return run_command

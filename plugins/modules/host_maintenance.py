@@ -185,6 +185,47 @@ running:
       description: Name of the domain.
       type: str
   sample: []
+at_boot:
+  description:
+    - The VMs that would start when this host boots, with O(phase=drained); V(null) when nobody looked.
+    - A VM that runs on another host by now must not be among them. The cordon refuses it only while the mark exists.
+  returned: success
+  type: dict
+  contains:
+    autostart:
+      description: The C(name) and C(uuid) of each VM that is off and that libvirt starts by itself.
+      type: list
+      elements: dict
+    libvirt_guests:
+      description: What the service C(libvirt-guests) would do.
+      type: dict
+      contains:
+        enabled:
+          description: Whether the service starts with the host; V(null) if it is not installed.
+          type: bool
+        on_boot:
+          description: V(start) if it starts the VMs that it stopped at the shutdown before, V(ignore) if not.
+          type: str
+        on_shutdown:
+          description: Whether VMs that run when the host goes down are saved (V(suspend)) or shut down (V(shutdown)).
+          type: str
+        shutdown_timeout_s:
+          description: How long it waits for VMs to shut down, in seconds; V(0) is for ever.
+          type: int
+        resumes:
+          description:
+            - The C(name) and C(uuid) of each VM that it would start, because it was the last to stop it. The name is
+              V(null) if this host does not know the VM.
+          type: list
+          elements: dict
+  sample:
+    autostart: []
+    libvirt_guests:
+      enabled: true
+      on_boot: ignore
+      on_shutdown: shutdown
+      shutdown_timeout_s: 300
+      resumes: []
 error:
   description:
     - Stable word for the failure.
@@ -201,7 +242,9 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, ArgumentSpec
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host import files, hook, maintenance, state
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.libvirt_guests import read_libvirt_guests
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.paths import HostPaths
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.at_boot import at_boot
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cordon import cordon_is_active, running_domains
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
@@ -233,6 +276,7 @@ def work(module: AnsibleModule) -> Outcome:
             # Opened before anything is written: without libvirt the host does not enter half-way.
             conn = stack.enter_context(connection(module.params["uri"]))
         running = running_domains(conn) if asked_drained else None
+        starting = at_boot(conn, read_libvirt_guests()) if asked_drained else None
         if running and not module.check_mode:
             raise state.not_drained(running, before.mark)
         after = planned if module.check_mode or planned == before else state.carry_out(paths, request, now)
@@ -244,6 +288,7 @@ def work(module: AnsibleModule) -> Outcome:
         "restart_required": active is False or (module.check_mode and after.cordoned and before.hook == hook.ABSENT),
         "service": hook.daemon_service(hook.process_names(paths)),
         "running": running,
+        "at_boot": starting,
     }
     return Outcome(before.to_data(), after.to_data(), facts)
 

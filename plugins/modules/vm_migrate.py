@@ -32,7 +32,8 @@ options:
   moves:
     description:
       - The moves, as M(virtops.kvm_fleet.placement_plan) returns them.
-      - With an empty list the module only waits for migrations that are leaving this host already.
+      - With an empty list the module only waits for migrations that are leaving this host already, and up to a minute
+        for incoming ones. Libvirt needs that long to clear away the copy of a VM whose source went silent.
     type: list
     elements: dict
     default: []

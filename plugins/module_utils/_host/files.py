@@ -93,6 +93,12 @@ def write_text(path: Path, text: str, mode: int, scratch: Optional[Path] = None)
         _sync_directory(path.parent)
 
 
+def put_text(path: Path, text: str) -> None:
+    """Write into a file of the kernel, such as those below /sys, which cannot be replaced."""
+    with _naming(path, "write"), path.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 def remove(path: Path) -> None:
     """Remove a file durably; a missing one is fine."""
     with _naming(path, "remove"):

@@ -24,6 +24,11 @@ class HostPaths:
         return self.root / "var/lib/kvm_fleet"
 
     @property
+    def kernel_arguments(self) -> Path:
+        """Which arguments of the kernel command line are the collection's."""
+        return self.state / "kernel_arguments.json"
+
+    @property
     def mark(self) -> Path:
         """The maintenance mark; it exists only while the host is in maintenance."""
         return self.state / "maintenance.json"
@@ -42,3 +47,8 @@ class HostPaths:
     def proc(self) -> Path:
         """The kernel's process directory."""
         return self.root / "proc"
+
+    @property
+    def tuned(self) -> Path:
+        """What tuned had before the collection chose its profile."""
+        return self.state / "tuned.json"

@@ -15,9 +15,10 @@ from .. import _xml
 from .._cpu import CpuDescription, DomainCapabilities, from_domain_capabilities, host_cpu_xml, parse_cpu
 from .._errors import FleetError
 from .._host import maintenance
+from .._host.cpus import read_cpus
 from .._host.machine import Machine, read_machine
 from .._host.paths import HostPaths
-from .._topology import Cell, from_capabilities
+from .._topology import Cell, format_cpuset, from_capabilities
 from .api import libvirt, translated
 from .cpu import domain_capabilities
 from .snapshot import CpuTable, without_unknown
@@ -44,8 +45,8 @@ def read_host(conn: Any, name: str, settings: Mapping[str, Any], cpus: CpuTable)
         capabilities = str(conn.getCapabilities())
         memory_kib = conn.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0)["total"]
     domain_caps = from_domain_capabilities(domain_capabilities(conn))
-    machine = read_machine()
-    topology = from_capabilities(capabilities)
+    machine, kernel_cpus = read_machine(), read_cpus()
+    topology = from_capabilities(capabilities, kernel_cpus.online)
     physical = parse_cpu(host_cpu_xml(capabilities))
     record: Dict[str, Any] = {
         "name": name,
@@ -55,8 +56,10 @@ def read_host(conn: Any, name: str, settings: Mapping[str, Any], cpus: CpuTable)
         "virt_type": domain_caps.virt_type,
         "cpu": _enter_cpu(domain_caps, physical, cpus),
         "topology": topology.as_dict(),
-        "cells": [_cell(conn, cell) for cell in topology.cells],
+        "cells": [describe_cell(conn, cell) for cell in topology.cells],
+        "offline_cpus": format_cpuset(kernel_cpus.offline),
         "isolated_cpus": machine.isolated_cpus,
+        "machine_cpus": machine.machine_cpus,
         "memory_kib": memory_kib,
         "machine_types": machine_types(capabilities, domain_caps.arch),
         "networks": _networks(conn, machine),
@@ -99,12 +102,14 @@ def _enter_cpu(domain_caps: DomainCapabilities, physical: CpuDescription, cpus: 
     return cpus.add(domain_caps.host_model_xml, physical.address.bits if physical.address else None)
 
 
-def _cell(conn: Any, cell: Cell) -> Dict[str, Any]:
+def describe_cell(conn: Any, cell: Cell) -> Dict[str, Any]:
+    """Return a cell as in a fleet snapshot, with its free memory and pages as far as libvirt tells them."""
     sizes = [page.size_kib for page in cell.pages]
     with translated(f"Reading the free memory of NUMA cell {cell.id}"):
-        free_kib = conn.getCellsFreeMemory(cell.id, 1)[0] // 1024
-        free_pages = conn.getFreePages(sizes, cell.id, 1)[cell.id] if sizes else {}
-    return cell.as_dict(free_kib=free_kib, free_pages=free_pages)
+        # A libvirt that finds no NUMA on the host returns nothing for either.
+        free = conn.getCellsFreeMemory(cell.id, 1)
+        free_pages = conn.getFreePages(sizes, cell.id, 1) if sizes else {}
+    return cell.as_dict(free_kib=free[0] // 1024 if free else None, free_pages=free_pages.get(cell.id))
 
 
 def machine_types(capabilities: str, arch: str) -> List[str]:

@@ -4,15 +4,17 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""Pins of one VM on one host: whether they can be kept, and what they become elsewhere."""
+"""Pins of one VM on one host: whether they can be kept, what they become elsewhere, and what they rule out."""
 
 from __future__ import annotations
 
 from ._floating import float_on, forget_shared, shared_cpus
+from ._isolation_guard import ThreadPin, pins_lost, pins_outside, pins_refusal, thread_pins
 from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning, pinned_cpus
 
 __all__ = [
     "Misfit",
+    "ThreadPin",
     "count_pins",
     "fit_pinning",
     "float_on",
@@ -20,5 +22,9 @@ __all__ = [
     "keeps_pinning",
     "move_pinning",
     "pinned_cpus",
+    "pins_lost",
+    "pins_outside",
+    "pins_refusal",
     "shared_cpus",
+    "thread_pins",
 ]

@@ -4,20 +4,24 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""Sets of CPUs and the host's sockets, cores and NUMA cells as values."""
+"""Sets of CPUs, the host's sockets, cores and NUMA cells, and which CPUs are isolated, as values."""
 
 from __future__ import annotations
 
 from ._cpuset import MAX_CPUS, canonical_cpuset, format_cpuset, parse_cpuset
 from ._host import Cell, HostTopology, PageSize, from_capabilities
+from ._isolation import Isolation, IsolationRequest, isolate
 
 __all__ = [
     "MAX_CPUS",
     "Cell",
     "HostTopology",
+    "Isolation",
+    "IsolationRequest",
     "PageSize",
     "canonical_cpuset",
     "format_cpuset",
     "from_capabilities",
+    "isolate",
     "parse_cpuset",
 ]

@@ -101,11 +101,15 @@ class _Cpu:
     siblings: FrozenSet[int]
 
 
-def from_capabilities(xml: str) -> HostTopology:
-    """Return the topology in ``virConnectGetCapabilities``; raises ``FleetError`` (``bad_xml``, ``bad_cpuset``)."""
+def from_capabilities(xml: str, online: Optional[FrozenSet[int]] = None) -> HostTopology:
+    """Return the topology in ``virConnectGetCapabilities``; raises ``FleetError`` (``bad_xml``, ``bad_cpuset``).
+
+    libvirt lists CPUs that are offline too, some releases as cores of their own in socket 0 (11.3.0); who knows the
+    CPUs that are ``online`` gives them, and the others are left out.
+    """
     root = _xml.parse_as(xml, "capabilities")
     elements = sorted(root.findall("host/topology/cells/cell"), key=_id)
-    cpus = _online([cpu for element in elements for cpu in _cpus(element)])
+    cpus = _online([cpu for element in elements for cpu in _cpus(element)], online)
     ids = [_id(element) for element in elements]
     cells = tuple(_cell(element, ids, [cpu for cpu in cpus if cpu.cell == _id(element)]) for element in elements)
     sockets, dies, cores, threads = _totals(cpus) or _stated_totals(root, len(cells))
@@ -130,8 +134,10 @@ def _cpus(cell: _xml.Element) -> List[_Cpu]:
     ]
 
 
-def _online(cpus: List[_Cpu]) -> List[_Cpu]:
-    """Leave out CPUs that are offline: libvirt names their number only, while it gives the place of all others."""
+def _online(cpus: List[_Cpu], online: Optional[FrozenSet[int]]) -> List[_Cpu]:
+    """Leave out CPUs that are offline; some releases of libvirt give the place of all but these."""
+    if online:
+        cpus = [cpu for cpu in cpus if cpu.id in online]
     placed = [cpu for cpu in cpus if cpu.socket is not None]
     return placed or cpus
 

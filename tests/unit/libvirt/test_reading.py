@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
@@ -15,8 +16,9 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migrat
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import bounded, remote_endpoint
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cpu import missing_in_message
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import state_of
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import dotted
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import describe_cell, dotted
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vms import overhead_kib
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import Cell, PageSize
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,28 @@ def test_missing_features_are_read_from_libvirts_words(message: str, missing: tu
 def test_a_version_number_becomes_dotted() -> None:
     assert dotted(11003000) == "11.3.0"
     assert dotted(10000013) == "10.0.13"
+
+
+def memory(free: list[int], pages: dict[int, dict[int, int]]) -> SimpleNamespace:
+    """The two questions about a cell, answered as libvirt answers on some host."""
+    return SimpleNamespace(getCellsFreeMemory=lambda start, count: free, getFreePages=lambda sizes, start, count: pages)
+
+
+@pytest.mark.parametrize(
+    ("conn", "free_kib", "free_pages"),
+    [
+        (memory([512 * 1024], {2: {2048: 7}}), 512, 7),
+        (memory([0], {2: {2048: 0}}), 0, 0),
+        (memory([], {}), None, None),
+    ],
+    ids=["a cell with memory", "a cell with CPUs only", "libvirt finds no NUMA"],
+)
+def test_free_memory_of_a_cell_is_what_libvirt_tells(
+    conn: SimpleNamespace, free_kib: int | None, free_pages: int | None
+) -> None:
+    described = describe_cell(conn, Cell(2, frozenset(), 1024, pages=(PageSize(2048, 9),)))
+    assert described.get("free_kib") == free_kib
+    assert described["pages"][0].get("free") == free_pages
 
 
 def test_overhead_grows_with_memory_and_vcpus() -> None:

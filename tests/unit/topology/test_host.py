@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import HostTopology, from_capabilities
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import (
+    HostTopology,
+    format_cpuset,
+    from_capabilities,
+    parse_cpuset,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -126,6 +131,40 @@ def test_offline_cpus_which_libvirt_gives_no_place_are_left_out() -> None:
 
     assert topology.cpus == {0}
     assert topology.as_dict() == {"sockets": 1, "dies": 1, "cores": 1, "threads": 1}
+
+
+def test_offline_cpus_which_libvirt_puts_somewhere_are_left_out_by_whoever_knows_better() -> None:
+    """As libvirt 11.3 on Linux 6.12 tells it: CPU 5 is offline, cell 1 has no memory, cell 3 no CPUs."""
+    xml = (FIXTURES / "odd_cells.xml").read_text(encoding="utf-8")
+
+    topology = from_capabilities(xml, online=parse_cpuset("0-4,6-7"))
+
+    assert topology.as_dict() == {"sockets": 2, "dies": 1, "cores": 2, "threads": 2}
+    assert [(format_cpuset(cell.cpus), cell.memory_kib) for cell in topology.cells] == [
+        ("0-3", 992092),
+        ("4", 0),
+        ("6-7", 514516),
+        ("", 515924),
+    ]
+    assert [[format_cpuset(core) for core in cell.siblings] for cell in topology.cells] == [
+        ["0-1", "2-3"],
+        ["4"],
+        ["6-7"],
+        [],
+    ]
+    assert topology.cells[1].distances == (21, 10, 12, 21)
+    assert from_capabilities(xml).cpus == frozenset(range(8))
+
+
+def test_cores_with_and_without_a_second_thread_are_counted_together() -> None:
+    place = "<cpu id='{0}' socket_id='0' die_id='0' cluster_id='{1}' core_id='{2}' siblings='{3}'/>"
+    large = [place.format(cpu, cpu // 2, 4 * (cpu // 2), "0-1" if cpu < 2 else "2-3") for cpu in range(4)]
+    small = [place.format(cpu, 8, cpu + 28, cpu) for cpu in range(4, 8)]
+
+    topology = host(cell(0, "".join(large + small)))
+
+    assert topology.as_dict() == {"sockets": 1, "dies": 1, "cores": 6, "threads": 2}
+    assert [format_cpuset(core) for core in topology.cells[0].siblings] == ["0-1", "2-3", "4", "5", "6", "7"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,11 +20,15 @@ from ..._host import files
 from ..._host.machine import on_shared_storage
 from ..api import libvirt, translated
 from ..domains import find, live_xml
-from .attempt import Options, follow
+from .attempt import POLL_S, Options, follow
 from .move import Move
 from .passage import Passage
 from .progress import RUN_DIRECTORY, Progress
 from .sides import Peers, Sides, migration_job
+
+# A libvirt daemon gives up on a silent sender after five keepalive answers that do not come, five seconds apart
+# (keepalive_interval and keepalive_count in libvirtd.conf and virtqemud.conf), and then ends the copy.
+CLEARING_S = 60.0
 
 
 @contextmanager
@@ -42,6 +47,8 @@ def run_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
     """
     with only_executor(options.wait_timeout), _peers() as peers:
         settle(peers, options)
+        if not moves:
+            await_arrivals(peers, options)
         moves = identified(peers, moves, options)
         require_migratable(peers, moves, options)
         return _carry_out(peers, moves, options)
@@ -102,11 +109,30 @@ def settle(peers: Peers, options: Options) -> None:
             )
 
 
+def await_arrivals(peers: Peers, options: Options) -> None:
+    """Wait until no VM is arriving on this host any more, ``CLEARING_S`` seconds at most.
+
+    It is for the source's executor to wait for one that is on its way. One whose source went silent is not: until
+    libvirt has cleared it away, a snapshot would show a second domain of a VM that runs elsewhere.
+    """
+    deadline = time.monotonic() + CLEARING_S
+    while _arriving(peers.get(options.source_uri)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
 def _leaving(conn: Any) -> List[Any]:
+    return [domain for domain, job in _jobs(conn) if job]
+
+
+def _arriving(conn: Any) -> List[Any]:
+    # An incoming migration has no statistics at its destination.
+    return [domain for domain, job in _jobs(conn) if job == {}]
+
+
+def _jobs(conn: Any) -> List[Tuple[Any, Any]]:
     with translated("Listing the VMs of this host"):
         active = conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        # An incoming migration has no statistics here; it belongs to the executor of its source.
-        return [domain for domain in active if migration_job(domain)]
+        return [(domain, migration_job(domain)) for domain in active]
 
 
 @dataclass(frozen=True)
