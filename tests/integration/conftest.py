@@ -47,29 +47,37 @@ def lab() -> Iterator[Lab]:
 
 
 def _expect_answers_soon(lab: Lab, host: Host) -> None:
-    """Let libvirtd give up on a silent destination after 6 seconds; its default is 30."""
-    host.run("printf 'keepalive_interval = 2\nkeepalive_count = 2\n' >>/etc/libvirt/qemu.conf")
+    """Let libvirtd give up on a silent destination after 12 seconds; its default is 30."""
+    conf = "/etc/libvirt/qemu.conf"
+    host.run(f"sed -i /^keepalive_/d {conf} && printf 'keepalive_interval = 3\nkeepalive_count = 3\n' >>{conf}")
     lab.faults.kill_libvirtd(host.name)
     lab.faults.start_libvirtd(host.name)
 
 
 @pytest.fixture(scope="session")
-def ansible(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ansible:
+def _ansible(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ansible:
     return Ansible(lab.folder / "inventory.yml", tmp_path_factory.mktemp("ansible"))
 
 
+@pytest.fixture
+def ansible(_ansible: Ansible) -> Iterator[Ansible]:
+    """A controller whose playbooks end with the test."""
+    yield _ansible
+    _ansible.kill_jobs()
+
+
 @pytest.fixture(scope="session")
-def host_cpus(ansible: Ansible) -> dict[str, str]:
+def host_cpus(_ansible: Ansible) -> dict[str, str]:
     """The CPU that each host can give to guests, as host_info tells it."""
-    run = ansible.start_tasks("hypervisors", [{"virtops.kvm_fleet.host_info": {}}]).wait()
+    run = _ansible.start_tasks("hypervisors", [{"virtops.kvm_fleet.host_info": {}}]).wait()
     assert run.code == 0, run.text
     return {result.host: result.result["cpu_xml"] for result in run.results}
 
 
 @pytest.fixture(scope="session")
-def common_cpu(ansible: Ansible, host_cpus: dict[str, str]) -> str:
+def common_cpu(_ansible: Ansible, host_cpus: dict[str, str]) -> str:
     """The CPU that all hosts share, as the collection computes it."""
-    result = ansible.module("hv1", "cpu_baseline", cpus=list(host_cpus.values()))
+    result = _ansible.module("hv1", "cpu_baseline", cpus=list(host_cpus.values()))
     assert not result.get("failed"), result
     return str(result["cpu_xml"])
 

@@ -12,13 +12,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 COLLECTION = "virtops.kvm_fleet"
 BIN = Path(sys.executable).parent
-SSH = "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=3 -o ServerAliveCountMax=3"
+SSH = "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+# For the longest playbook on a machine that has other things to do; it costs time only when a test fails.
+PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -90,21 +93,22 @@ class Job:
         return self._output.read_text(errors="replace")
 
     def results(self) -> List[Result]:
-        """The results so far."""
-        lines = self._record.read_text().split("\n")
-        return [Result(**json.loads(line)) for line in lines if line]
+        """The results so far; a last line without line feed is still being written."""
+        lines = self._record.read_text().split("\n")[:-1]
+        return [Result(**json.loads(line)) for line in lines]
 
-    def wait(self, timeout: float = 180) -> Run:
+    def wait(self, timeout: float = PATIENCE_S) -> Run:
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise
+            raise AssertionError(f"ansible-playbook did not end within {timeout:g} s:\n{self.text}") from None
         return Run(code, self.text, self.results())
 
     def kill(self) -> None:
-        """kill -9 of ansible-playbook with all its workers: the controller dies."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        """kill -9 of ansible-playbook with all its workers: the controller dies. One that has ended stays as it is."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
 
 
@@ -114,6 +118,7 @@ class Ansible:
     def __init__(self, inventory: Path, folder: Path) -> None:
         self.inventory = inventory
         self.folder = folder
+        self._jobs: List[Job] = []
         self.environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -123,7 +128,7 @@ class Ansible:
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_SSH_ARGS": SSH,
-            "ANSIBLE_TIMEOUT": "5",
+            "ANSIBLE_TIMEOUT": "15",
         }
 
     def start(self, playbook: str, *arguments: str, variables: Optional[Mapping[str, Any]] = None) -> Job:
@@ -131,7 +136,15 @@ class Ansible:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         extra = ["-e", json.dumps(variables)] if variables else []
         command = [str(BIN / "ansible-playbook"), "-i", str(self.inventory), playbook, *extra, *arguments]
-        return Job(command, folder, self.environment)
+        self._jobs.append(Job(command, folder, self.environment))
+        return self._jobs[-1]
+
+    def kill_jobs(self) -> None:
+        """Kill what a test that failed midway left running: it would go on with the hosts of the next one."""
+        for job in self._jobs:
+            if job.running:
+                job.kill()
+        self._jobs.clear()
 
     def start_tasks(self, hosts: str, tasks: Sequence[Mapping[str, Any]], *arguments: str, **play: Any) -> Job:
         """Start a play of tasks, each of which runs whatever became of those before."""

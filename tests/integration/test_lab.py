@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -16,11 +17,14 @@ from typing import Iterator
 
 import pytest
 
+from tests.integration.fleet import PATIENCE_S, power_off_inside
 from tests.lab import GuestSpec, HostOptions, Lab, LabError
 from tests.lab.shell import wait_for
 from tests.lab.spec import LabSpec
 
-NAME = "labtest"
+# Labs of their own, so that two runs at once do not break each other's hosts.
+PREFIX = os.environ.get("KVM_FLEET_TEST_LAB") or "it"
+NAME = f"{PREFIX[:8]}l"
 POOR = ("avx2", "bmi2", "fma")
 # What hv2 lacks, on a model both have.
 RICH_CPU = "<cpu mode='custom' match='exact'><model>Westmere</model><feature policy='require' name='avx2'/></cpu>"
@@ -51,7 +55,7 @@ class Ansible:
 
     def __call__(self, pattern: str, module: str, arguments: str = "") -> str:
         command = [str(Path(sys.executable).parent / "ansible"), "-i", str(self.inventory), pattern, "-m", module]
-        done = subprocess.run([*command, "-a", arguments], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([*command, "-a", arguments], capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -82,7 +86,7 @@ def test_libvirtd_started_by_ansible_is_in_the_hosts_group(lab: Lab, ansible: An
 def test_guest_moves_over_ssh_with_its_memory_intact(lab: Lab, guest: str) -> None:
     for source, destination in (("hv1", "hv2"), ("hv2", "hv1")):
         lab.guests.migrate(guest, source, destination)
-        lab.guests.wait_ticks(guest)
+        lab.guests.wait_ticks(guest, timeout=PATIENCE_S)
         assert lab.guests.running_on(guest) == [destination]
     verdict = lab.guests.verdict(guest)
     assert verdict.intact, verdict
@@ -108,15 +112,16 @@ def test_host_without_a_feature_refuses_a_guest_that_needs_it(lab: Lab) -> None:
 
 
 def test_guest_powers_itself_off(lab: Lab) -> None:
-    lab.guests.power_off_inside("rich", "hv1")
-    wait_for("rich to be off", lambda: lab.guests.processes("rich") == [], 15)
+    power_off_inside(lab, "rich", "hv1")
+    off = "shut off (shutdown)"
+    wait_for("libvirt to say so", lambda: lab["hv1"].virsh("domstate", "rich", "--reason") == off, PATIENCE_S)
 
 
 def test_killed_libvirtd_stays_down_and_the_guest_runs_on(lab: Lab, guest: str) -> None:
     lab.faults.kill_libvirtd("hv1")
     time.sleep(0.5)
     assert not lab["hv1"].answers()
-    lab.guests.wait_ticks(guest)
+    lab.guests.wait_ticks(guest, timeout=PATIENCE_S)
     lab.faults.start_libvirtd("hv1")
     assert lab.guests.running_on(guest) == ["hv1"]
     assert lab.guests.verdict(guest).intact
@@ -127,7 +132,7 @@ def test_cut_link_separates_a_host(lab: Lab) -> None:
     lab.faults.cut_link("hv2")
     assert lab["hv1"].run(ping, check=False).returncode != 0
     lab.faults.restore_link("hv2")
-    wait_for("hv2 to be reached", lambda: lab["hv1"].run(ping, check=False).returncode == 0, 10)
+    wait_for("hv2 to be reached", lambda: lab["hv1"].run(ping, check=False).returncode == 0, PATIENCE_S)
 
 
 def test_power_cut_keeps_definitions(lab: Lab) -> None:
@@ -139,7 +144,7 @@ def test_power_cut_keeps_definitions(lab: Lab) -> None:
 
 def test_ansible_reboots_a_host(lab: Lab, ansible: Ansible, guest: str) -> None:
     before = lab["hv1"].run("cat /proc/sys/kernel/random/boot_id").stdout
-    ansible("hv1", "reboot", "reboot_timeout=60")
+    ansible("hv1", "reboot", "reboot_timeout=300")
     lab["hv1"].wait_ready()
     assert lab["hv1"].run("cat /proc/sys/kernel/random/boot_id").stdout != before
     assert lab.guests.processes(guest) == []
@@ -147,10 +152,12 @@ def test_ansible_reboots_a_host(lab: Lab, ansible: Ansible, guest: str) -> None:
 
 
 def test_down_removes_a_lab_whose_up_was_killed() -> None:
-    name = "labkill"
+    name = f"{PREFIX[:8]}k"
     up = [sys.executable, "-m", "tests.lab", "--name", name, "up", "--hosts", "3"]
     process = subprocess.Popen(up, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
-    wait_for("a first host process", lambda: Lab(name).groups.pids() != [] or process.poll() is not None, 20, 0.01)
+    wait_for(
+        "a first host process", lambda: Lab(name).groups.pids() != [] or process.poll() is not None, PATIENCE_S, 0.01
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     half = Lab(name)

@@ -12,8 +12,8 @@ from typing import Callable, Dict
 
 import pytest
 
-from tests.integration.fleet import SLOW_MIB_S, Fleet, guest
-from tests.integration.runner import Ansible, Job
+from tests.integration.fleet import CRAWL_MIB_S, SLOW_MIB_S, Fleet, guest
+from tests.integration.runner import PATIENCE_S, Ansible, Job
 from tests.lab import GuestSpec, Lab, LabError
 
 MARK = "/var/lib/kvm_fleet/maintenance.json"
@@ -52,7 +52,7 @@ MOMENTS: Dict[str, Callable[[Job, Fleet], bool]] = {
 
 def kill_when(job: Job, fleet: Fleet, moment: Callable[[Job, Fleet], bool]) -> None:
     """Kill the controller at that moment; a run that ends before is fine, for the one before came further."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while job.running and not moment(job, fleet):
         assert time.monotonic() < deadline, job.text
         time.sleep(0.1)
@@ -109,8 +109,8 @@ def test_destination_loses_power_while_another_is_silent_and_the_same_command_fi
     fleet.have(guest("a", autostart=True), guest("b"))
     options = {"hosts": "hv1", "tasks": str(note), "concurrency": 1}
     lab.faults.cut_link("hv3")
-    job = ansible.start_maintenance(**options, bandwidth_mib_s=SLOW_MIB_S)
-    fleet.wait_migrating("a", "hv1", timeout=90)
+    job = ansible.start_maintenance(**options, bandwidth_mib_s=CRAWL_MIB_S)
+    fleet.wait_migrating("a", "hv1")
     lab.faults.power_off("hv2")
     failed = job.wait()
     assert failed.code != 0
@@ -123,6 +123,26 @@ def test_destination_loses_power_while_another_is_silent_and_the_same_command_fi
     assert "hv3 cannot be reached and takes no part" in again.text
     lab.faults.restore_link("hv3")
     assert_home(lab, fleet)
+
+
+def test_copy_that_a_cut_link_left_behind_does_not_stop_the_same_command(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
+) -> None:
+    fleet.have(guest("a"))
+    options = {"hosts": "hv1", "tasks": str(note), "plan_options": {"exclude_hosts": ["hv3"]}}
+    with fleet.silent_sender("hv2", interval_s=12) as fall_silent:
+        job = ansible.start_maintenance(**options, bandwidth_mib_s=CRAWL_MIB_S)
+        fleet.wait_migrating("a", "hv1")
+        fall_silent()
+        lab.faults.cut_link("hv2")
+        failed = job.wait()
+        assert failed.code != 0
+        lab.faults.restore_link("hv2")
+        assert lab.guests.running_on("a") == ["hv1"]
+        again = ansible.maintain(**options)
+    assert again.code == 0, again.text
+    assert again.moved == ["a", "a"]
+    fleet.assert_intact_and_once("a", "hv1")
 
 
 def test_cancelled_maintenance_brings_the_vms_home(lab: Lab, ansible: Ansible, fleet: Fleet, tmp_path: Path) -> None:

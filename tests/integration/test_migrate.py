@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
-from tests.integration.fleet import Fleet, busy, guest
+from tests.integration.fleet import PATIENCE_S, Fleet, busy, guest
 from tests.integration.runner import Ansible
 from tests.lab import GuestSpec, Lab
 
@@ -88,7 +88,7 @@ def test_autostart_and_home_travel_and_no_definition_stays(lab: Lab, ansible: An
 def test_transient_vm_stays_transient(lab: Lab, ansible: Ansible, fleet: Fleet, common_cpu: str) -> None:
     fleet.have()
     lab.guests.create(GuestSpec("t", cpu_xml=common_cpu), "hv1")
-    lab.guests.wait_boot("t")
+    lab.guests.wait_boot("t", timeout=PATIENCE_S)
     assert outcomes(ansible.module("hv1", "vm_migrate", moves=[fleet.move("t", "hv2")])) == {"t": "moved"}
     fleet.assert_intact_and_once("t", "hv2")
     assert re.search(r"Persistent: +no", lab["hv2"].virsh("dominfo", "t"))

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from tests.integration.fleet import SLOW_MIB_S, Fleet, guest
+from tests.integration.fleet import CLEARING_S, CRAWL_MIB_S, PATIENCE_S, Fleet, guest, power_off_inside
 from tests.integration.runner import Ansible, Job, task
 from tests.lab import Lab
 from tests.lab.shell import wait_for
@@ -28,13 +28,14 @@ FAULTS: Dict[str, Callable[[Lab], object]] = {
 
 def kill_module(lab: Lab, host: str) -> None:
     lab[host].run("pkill -9 -f '[A]nsiballZ_vm_migrate'", check=False)
-    wait_for("the module to end", lambda: not lab[host].run("pgrep -f '[A]nsiballZ_vm_m'", check=False).stdout, 10)
+    find = "pgrep -f '[A]nsiballZ_vm_m'"
+    wait_for("the module to end", lambda: not lab[host].run(find, check=False).stdout, PATIENCE_S)
 
 
 def start_slow(ansible: Ansible, fleet: Fleet, **options: Any) -> Job:
-    """Begin to move the guest `a` and return while its memory flows, which takes some 10 seconds."""
+    """Begin to move the guest `a` and return while its memory flows, which goes on until something happens."""
     moves = [fleet.move("a", "hv2")]
-    job = ansible.start_tasks("hv1", [task("vm_migrate", moves=moves, bandwidth_mib_s=SLOW_MIB_S, **options)])
+    job = ansible.start_tasks("hv1", [task("vm_migrate", moves=moves, bandwidth_mib_s=CRAWL_MIB_S, **options)])
     fleet.wait_migrating("a", "hv1")
     return job
 
@@ -52,8 +53,10 @@ def test_vm_runs_on_once_and_the_same_task_finishes(lab: Lab, ansible: Ansible, 
         assert "hv1" in found.result["msg"]
         assert "hv2" in found.result["msg"]
     fleet.repair()
-    if fault != "the_module_is_killed":
-        fleet.assert_intact_and_once("a", "hv1")
+    if fault == "the_module_is_killed":
+        fleet.hurry("a", "hv1")
+    else:
+        fleet.assert_intact_and_once("a", "hv1", CLEARING_S)
     again = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv2")])
     assert not again["failed"], again
     fleet.assert_intact_and_once("a", "hv2")
@@ -63,9 +66,10 @@ def test_vm_runs_on_once_and_the_same_task_finishes(lab: Lab, ansible: Ansible, 
 def test_vm_that_shuts_itself_down_while_it_migrates_is_reported(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("a"))
     job = start_slow(ansible, fleet)
-    lab.guests.power_off_inside("a", "hv1")
+    power_off_inside(lab, "a", "hv1")
     (found,) = job.wait().results
     assert (found.status, found.result["error"]) == ("failed", "vm_stopped"), found
     assert "VM a " in found.result["msg"]
+    wait_for("hv2 to clear its copy", lambda: len(lab.guests.where("a")) == 1, CLEARING_S)
     (end,) = lab.guests.where("a")
     assert (end.host, end.pid, end.libvirt) == ("hv1", None, "shut off (shutdown)")

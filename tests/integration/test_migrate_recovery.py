@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from tests.integration.fleet import SLOW_MIB_S, Fleet, guest
+from tests.integration.fleet import CRAWL_MIB_S, PATIENCE_S, SLOW_MIB_S, Fleet, guest, may_run
 from tests.integration.runner import Ansible, task
 from tests.lab import Lab
 from tests.lab.shell import wait_for
@@ -34,9 +34,21 @@ def test_definition_left_on_the_destination_is_replaced(lab: Lab, ansible: Ansib
     assert migrate_to_hv2(ansible, fleet)["outcome"] == "moved"
 
 
+def test_paused_copy_left_on_the_destination_is_dropped(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("a"))
+    with fleet.silent_sender("hv2", interval_s=-1) as fall_silent:
+        other = virsh_migrate(lab, "hv2", "--persistent", "--undefinesource", "--bandwidth", str(CRAWL_MIB_S))
+        fleet.wait_migrating("a", "hv1")
+        fall_silent()
+        assert other.wait(PATIENCE_S) != 0
+        found = lab.guests.where("a")
+        assert [(end.host, bool(end.pid), may_run(end)) for end in found] == [("hv1", True, True), ("hv2", True, False)]
+        assert migrate_to_hv2(ansible, fleet)["outcome"] == "moved"
+
+
 def test_definition_left_on_the_source_is_removed(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("a"))
-    assert virsh_migrate(lab, "hv2", "--persistent").wait(60) == 0
+    assert virsh_migrate(lab, "hv2", "--persistent").wait(PATIENCE_S) == 0
     assert [end.host for end in lab.guests.where("a")] == ["hv1", "hv2"]
     check = ansible.module("hv1", "vm_migrate", check=True, moves=[fleet.move("a", "hv2")])
     assert [end.host for end in lab.guests.where("a")] == ["hv1", "hv2"]
@@ -46,7 +58,7 @@ def test_definition_left_on_the_source_is_removed(lab: Lab, ansible: Ansible, fl
 
 def test_vm_that_arrived_without_definition_gets_its_own(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("a"))
-    assert virsh_migrate(lab, "hv2").wait(60) == 0
+    assert virsh_migrate(lab, "hv2").wait(PATIENCE_S) == 0
     assert "definition" in migrate_to_hv2(ansible, fleet)["mended"]
     assert "a" in lab["hv2"].virsh("list", "--all", "--persistent", "--name").split()
 
@@ -56,7 +68,7 @@ def test_migration_under_way_is_attached_to(lab: Lab, ansible: Ansible, fleet: F
     other = virsh_migrate(lab, "hv2", "--persistent", "--undefinesource", "--bandwidth", str(SLOW_MIB_S))
     fleet.wait_migrating("a", "hv1")
     assert migrate_to_hv2(ansible, fleet)["outcome"] in ("moved", "already_there")
-    assert other.wait(10) == 0
+    assert other.wait(PATIENCE_S) == 0
 
 
 def test_migration_under_way_to_another_host_is_told(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
@@ -65,7 +77,7 @@ def test_migration_under_way_to_another_host_is_told(lab: Lab, ansible: Ansible,
     fleet.wait_migrating("a", "hv1")
     result = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv2")])
     assert (result["failed"], result["error"]) == (True, "vm_unknown"), result
-    assert other.wait(10) == 0
+    assert other.wait(PATIENCE_S) == 0
     fleet.assert_intact_and_once("a", "hv3")
 
 
@@ -90,7 +102,7 @@ def test_controller_that_dies_leaves_the_migrations_running(lab: Lab, ansible: A
     job = ansible.start_tasks("hv1", [task("vm_migrate", moves=[fleet.move("a", "hv2")], bandwidth_mib_s=SLOW_MIB_S)])
     fleet.wait_migrating("a", "hv1")
     job.kill()
-    wait_for("the guest to arrive", lambda: lab.guests.running_on("a") == ["hv2"], 90)
+    wait_for("the guest to arrive", lambda: lab.guests.running_on("a") == ["hv2"], PATIENCE_S)
     assert migrate_to_hv2(ansible, fleet)["outcome"] == "already_there"
     assert ansible.module("hv2", "vm_info", name=["a"])["vms"][0]["autostart"]
 
