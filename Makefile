@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 KIND ?= pod
 HOSTS ?= 3
-SCENARIO ?= maintenance
+SCENARIO ?= maintenance isolation
 ARGS ?=
 
 ROOT := $(CURDIR)
@@ -27,9 +27,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Cheap steps first, so that a mistake shows early
 FAST := lint types py39 unit
-FULL := $(FAST) docs-lint ansible-lint sanity integration molecule
+FULL := $(FAST) docs-lint ansible-lint sanity integration machines molecule
 
-.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration molecule \
+.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
 	bench lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
@@ -78,13 +78,16 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
 	pytest tests/integration --verbose --junitxml=$(BUILD)/reports/integration/pytest.xml $(ARGS)
 
-molecule: venv sync ## Test a role in the laboratory (root; SCENARIO=maintenance)
-	cd $(COLLECTION)/extensions && molecule test --scenario-name $(SCENARIO)
+machines: venv sync ## Test modules on full hosts of the laboratory (root)
+	pytest tests/machines --verbose --junitxml=$(BUILD)/reports/machines/pytest.xml $(ARGS)
+
+molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
+	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done
 
 bench: venv sync ## Measure against the alternatives
 	python -m tests.bench $(ARGS)
 
-lab: venv sync ## Start a laboratory (root; KIND=pod HOSTS=3)
+lab: venv sync ## Start a laboratory (root; KIND=pod or machine, HOSTS=3)
 	python -m tests.lab up --kind $(KIND) --hosts $(HOSTS) $(ARGS)
 
 lab-down: venv ## Stop the laboratory

@@ -158,6 +158,14 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  pinned_vms:
+    description:
+      - What to do when a running virtual machine is pinned to a CPU which would become housekeeping, or to none of
+        those that slices leave to virtual machines.
+      - V(refuse) is an error before anything changes. V(warn) goes on.
+    type: str
+    choices: [refuse, warn]
+    default: refuse
   boot_loader:
     description:
       - Who hands the command line to the kernel; V(auto) looks.
@@ -169,9 +177,6 @@ options:
       - How long systemd may take to apply the CPUs of slices, in seconds.
     type: int
     default: 30
-notes:
-  - With O(state=present), a running virtual machine that is pinned to a CPU which would become housekeeping is an
-    error. Drain the host first, or move the pins.
 seealso:
   - name: Kernel parameters
     description: What the kernel says about isolcpus, nohz_full, rcu_nocbs, irqaffinity, hugepages and clearcpuid.
@@ -356,6 +361,7 @@ SPEC = ArgumentSpec(
                 "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             },
         },
+        "pinned_vms": {"type": "str", "choices": ["refuse", "warn"], "default": "refuse"},
         "boot_loader": {
             "type": "str",
             "choices": ["auto", "grub", "grubby", "kernel_install", "rpm_ostree"],
@@ -379,8 +385,9 @@ def work(module: AnsibleModule) -> Outcome:
         tuned, before = read_tuned(root), state.observe(root, loader)
         after = state.plan(before, wanted)
         state.require_possible(root, after)
-        if wanted is not None and wanted.cpus is not None:
-            guests.require_undisturbed(conn, root, wanted.cpus)
+        disturbed = guests.disturbed(conn, root, wanted.cpus) if wanted is not None and wanted.cpus else None
+        if disturbed and params["pinned_vms"] == "refuse":
+            raise disturbed
         if not module.check_mode:
             after = state.carry_out(root, run_command, loader, before, after, params["wait_timeout"])
         masks = any(same_name(argument.name, "clearcpuid") for argument in after.ours)
@@ -392,7 +399,7 @@ def work(module: AnsibleModule) -> Outcome:
         **_boot(root, after, reasons, features),
         "slices": _slices(root, after, module.check_mode),
     }
-    return Outcome(before.to_data(), after.to_data(), facts)
+    return Outcome(before.to_data(), after.to_data(), facts, [disturbed.msg] if disturbed else [])
 
 
 def _named(boot_loader: str) -> Optional[str]:

@@ -15,6 +15,7 @@ from typing import Callable, Dict, List
 
 from .domain import GuestSpec, read_pins
 from .host import ENVIRONMENT
+from .kinds import KINDS
 from .lab import Lab
 from .shell import LabError, say
 from .spec import DEFAULT_NAME, parse_host_option
@@ -25,7 +26,7 @@ Arguments = argparse.Namespace
 
 def up(lab: Lab, args: Arguments) -> int:
     options = dict(parse_host_option(text) for text in args.host)
-    lab.up(args.hosts, options, args.subnet, args.mirror)
+    lab.up(args.hosts, options, args.subnet, args.mirror, kind=args.kind, cold=args.cold)
     say(f"inventory: {lab.folder / 'inventory.yml'}")
     return 0
 
@@ -155,11 +156,13 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="hvN:KEY=VALUE:…",
-        help="without=CPU,FEATURES link=200mbit memory=MIB",
+        help="link=200mbit memory=MIB without=CPU,FEATURES (pods) cpu=MODEL (machines)",
     )
     made.add_argument("--subnet", help="IPv4 network, /24 or larger")
     made.add_argument("--mirror", help="Debian mirror (default: the machine's own, or KVM_FLEET_LAB_MIRROR)")
-    made.add_argument("--kind", choices=["pod"], default="pod", help="how hosts are made: pod = Linux namespaces")
+    kinds = ", ".join(f"{kind.name} = {kind.summary}" for kind in KINDS)
+    made.add_argument("--kind", choices=[kind.name for kind in KINDS], help=f"{kinds} (default of a new lab: pod)")
+    made.add_argument("--cold", action="store_true", help="boot new machines instead of restoring a booted one")
     made.set_defaults(work=up)
 
     removed = commands.add_parser("down", help="remove everything the lab made")

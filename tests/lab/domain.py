@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import List, Tuple
 from xml.sax.saxutils import escape
 
-from .rootfs import SHARED
 from .shell import LabError
 
+SHARED = "srv/lab"  # where a host has the guests' kernel and serial logs
 SMALLEST_MIB = 88  # with less the kernel runs out of memory before it has unpacked its initramfs
 
 
@@ -54,12 +54,25 @@ class GuestSpec:
         return self.uuid or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self.name}.guest.kvm-fleet-lab.invalid"))
 
 
-def domain_xml(spec: GuestSpec) -> str:
-    """Libvirt's definition of the guest: no disk, kernel and initramfs from the shared folder, TCG."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What a host does to all its guests. `pace` stretches their pauses: a slow host is not kept busy by waiting."""
+
+    kvm: bool = False
+    arguments: str = "tsc=unstable"
+    pace: float = 1
+
+
+ON_POD = Surroundings()
+
+
+def domain_xml(spec: GuestSpec, around: Surroundings = ON_POD) -> str:
+    """Libvirt's definition of the guest: no disk, kernel and initramfs from the shared folder, KVM or TCG."""
     maximum = max(spec.vcpus, spec.max_vcpus)
     kernel_line = (
-        f"console=ttyS0 quiet panic=-1 tsc=unstable lab.tick={spec.tick_s}"
-        f" lab.memcheck={spec.memcheck_mib},{spec.memcheck_pause_ms}{' lab.autoonline' if spec.autoonline else ''}"
+        f"console=ttyS0 quiet panic=-1 {around.arguments} lab.tick={round(spec.tick_s * around.pace, 3):g}"
+        f" lab.memcheck={spec.memcheck_mib},{round(spec.memcheck_pause_ms * around.pace)}"
+        f"{' lab.autoonline' if spec.autoonline else ''}"
     )
     pins = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in spec.pins)
     pins += f"<emulatorpin cpuset='{spec.emulator_pin}'/>" if spec.emulator_pin else ""
@@ -67,7 +80,7 @@ def domain_xml(spec: GuestSpec) -> str:
     if cpu and "check=" not in cpu.split(">", 1)[0]:
         # TCG cannot do `full`; without a check a host would start the guest with features silently missing.
         cpu = re.sub(r"<cpu\b", "<cpu check='partial'", cpu, count=1)
-    return f"""<domain type='qemu'>
+    return f"""<domain type='{"kvm" if around.kvm else "qemu"}'>
   <name>{escape(spec.name)}</name>
   <uuid>{spec.identity}</uuid>
   {f"<metadata>{spec.metadata}</metadata>" if spec.metadata else ""}

@@ -5,14 +5,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Optional
 
-from . import network
-from .shell import LabError, wait_for
+from .shell import LabError
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -26,9 +21,7 @@ class Faults:
 
     def kill_libvirtd(self, host: str) -> None:
         """kill -9; the guests keep running and nothing starts libvirtd again."""
-        for pid in self._pids_of(host, "libvirtd"):
-            os.kill(pid, signal.SIGKILL)
-        wait_for(f"libvirtd of {host} to end", lambda: not self._pids_of(host, "libvirtd"), 10)
+        self.lab[host].kill_libvirtd()
 
     def start_libvirtd(self, host: str) -> None:
         """Start libvirtd and wait until it answers."""
@@ -39,14 +32,14 @@ class Faults:
 
     def cut_link(self, host: str) -> None:
         """Pull the host's network cable."""
-        network.set_link(self.lab[host].spec, host, up=False)
+        self.lab[host].set_link(up=False)
 
     def restore_link(self, host: str) -> None:
-        network.set_link(self.lab[host].spec, host, up=True)
+        self.lab[host].set_link(up=True)
 
     def set_link_rate(self, host: str, rate: Optional[str]) -> None:
         """Limit the host's link, e.g. "100mbit", in both directions; None lifts it. The next `up` restores."""
-        network.set_rate(self.lab[host].spec, host, rate)
+        self.lab[host].set_link_rate(rate)
 
     def kill_guest(self, host: str, guest: str) -> None:
         """kill -9 of the guest's QEMU process on this host. Raises LabError when there is none."""
@@ -54,7 +47,7 @@ class Faults:
         if not found:
             raise LabError(f"no QEMU process of {guest} on {host}")
         for pid in found:
-            os.kill(pid, signal.SIGKILL)
+            self.lab[host].kill(pid)
 
     def power_off(self, host: str) -> None:
         """Cut the host's power. Its disk stays, its /run and its guests are gone."""
@@ -63,11 +56,3 @@ class Faults:
     def power_on(self, host: str) -> None:
         """Start a host that is off and wait until libvirtd answers."""
         self.lab.power_on(host)
-
-    def _pids_of(self, host: str, command: str) -> List[int]:
-        found = []
-        for pid in self.lab[host].pids():
-            with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == command:
-                    found.append(pid)
-        return found

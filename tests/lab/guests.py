@@ -3,19 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Guests of the lab: define and start them, and judge from outside whether they survived.
 
-A guest writes to `/srv/lab/NAME.log`, the same file on every host, wherever it runs; see guest/init for the lines.
+A guest writes to `/srv/lab/NAME.log` of the host where it runs; see guest/init for the lines, logs.py for the rest.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional
 
 from .domain import GuestSpec, domain_xml
+from .logs import Logs
 from .shell import wait_for
 from .verdict import Verdict, read_log
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Process:
-    """A QEMU process as the machine's process list shows it."""
+    """A QEMU process as a process list shows it: the machine's for a pod, the host's own for a machine."""
 
     host: str
     pid: int
@@ -41,33 +41,40 @@ class Presence:
 
 
 class Guests:
-    """The guests of a lab, on whichever host they are."""
+    """The guests of a lab, on whichever host they are. Timeouts are seconds; the default depends on the kind."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
+    @property
+    def logs(self) -> Logs:
+        return self.lab.logs
+
     def define(self, spec: GuestSpec, host: str, autostart: bool = False) -> GuestSpec:
         """Define the guest on a host with an empty log; return the spec."""
-        self.log(spec.name).unlink(missing_ok=True)
-        self.lab[host].run(["virsh", "-q", "define", "/dev/stdin"], stdin=domain_xml(spec))
+        self.logs.clear(spec.name)
+        self.lab[host].run(["virsh", "-q", "define", "/dev/stdin"], stdin=self._xml(spec, host))
         if autostart:
             self.lab[host].virsh("autostart", spec.name)
         return spec
 
     def create(self, spec: GuestSpec, host: str) -> GuestSpec:
         """Start a transient guest: one without a persistent definition."""
-        self.log(spec.name).unlink(missing_ok=True)
-        self.lab[host].run(["virsh", "-q", "create", "/dev/stdin"], stdin=domain_xml(spec))
+        self.logs.clear(spec.name)
+        self.lab[host].run(["virsh", "-q", "create", "/dev/stdin"], stdin=self._xml(spec, host))
         return spec
 
-    def start(self, name: str, host: str, wait_boot: bool = True, timeout: float = 120) -> None:
+    def _xml(self, spec: GuestSpec, host: str) -> str:
+        return domain_xml(spec, self.lab[host].surroundings)
+
+    def start(self, name: str, host: str, wait_boot: bool = True, timeout: Optional[float] = None) -> None:
         """Start a defined guest; with `wait_boot` return when it ticks and has verified its memory once."""
         before = self.verdict(name)
-        self.lab[host].virsh("start", name)
+        self.lab[host].virsh("start", name, timeout=60 * self.lab.kind.patience)
         if wait_boot:
             self.wait_boot(name, after=before, timeout=timeout)
 
-    def wait_boot(self, name: str, after: Optional[Verdict] = None, timeout: float = 120) -> Verdict:
+    def wait_boot(self, name: str, after: Optional[Verdict] = None, timeout: Optional[float] = None) -> Verdict:
         """Wait until the guest has booted once more than in `after`, ticks and has verified its memory."""
         known = after or read_log("")
 
@@ -75,38 +82,31 @@ class Guests:
             now = self.verdict(name)
             return now.boots > known.boots and now.ticks > known.ticks and now.memory_ok > known.memory_ok
 
-        wait_for(f"guest {name} to boot (see {self.log(name)})", ready, timeout)
+        wait_for(f"guest {name} to boot (see {self.log(name)})", ready, timeout or 120 * self.lab.kind.patience)
         return self.verdict(name)
 
-    def wait_ticks(self, name: str, more: int = 3, timeout: float = 30) -> Verdict:
+    def wait_ticks(self, name: str, more: int = 3, timeout: Optional[float] = None) -> Verdict:
         """Wait until the guest has ticked `more` times: it is alive now. Raises LabError when it is not."""
         start = self.verdict(name).ticks
-        wait_for(f"guest {name} to tick", lambda: self.verdict(name).ticks >= start + more, timeout)
+        limit = timeout or 30 * self.lab.kind.patience
+        wait_for(f"guest {name} to tick", lambda: self.verdict(name).ticks >= start + more, limit)
         return self.verdict(name)
 
     def log(self, name: str) -> Path:
         """The guest's serial log, as the machine sees it."""
-        return self.lab.shared / f"{name}.log"
+        return self.logs.path(name)
 
     def verdict(self, name: str) -> Verdict:
         """What the serial log proves so far; see Verdict."""
-        try:
-            return read_log(self.log(name).read_text(encoding="utf-8", errors="replace"))
-        except FileNotFoundError:
-            return read_log("")
+        return self.logs.verdict(name)
 
     def names(self) -> List[str]:
         """All guests that ever wrote a log in this lab."""
-        return sorted(path.stem for path in self.lab.shared.glob("*.log"))
+        return self.logs.names()
 
     def processes(self, name: str) -> List[Process]:
         """QEMU processes of this guest in the whole lab, from the process list: libvirt is not asked."""
-        found = []
-        for host in self.lab.hosts:
-            for pid in host.pids():
-                if _qemu_guest(pid) == name:
-                    found.append(Process(host.name, pid))
-        return found
+        return [Process(host.name, item.pid) for host in self.lab.hosts for item in host.guests() if item.guest == name]
 
     def where(self, name: str) -> List[Presence]:
         """Every host that has a QEMU process of the guest or whose libvirt knows it, with both views."""
@@ -144,20 +144,9 @@ class Guests:
         line = f"sleep {delay_s}; timeout 5 virsh qemu-agent-command {shlex.quote(name)} {request}"
         self.lab[host].run(f"setsid sh -c {shlex.quote(line)} </dev/null >/dev/null 2>&1 &")
 
-    def migrate(self, name: str, source: str, destination: str, *options: str, timeout: float = 120) -> None:
+    def migrate(self, name: str, source: str, destination: str, *options: str, timeout: Optional[float] = None) -> None:
         """Move a guest live, peer to peer over qemu+ssh, with libvirt alone: the lab's own check of its hosts."""
         uri = f"qemu+ssh://root@{destination}/system"
         flags = ["--live", "--p2p", "--persistent", "--undefinesource"]
-        self.lab[source].virsh("migrate", name, uri, *flags, *options, timeout=timeout)
-
-
-def _qemu_guest(pid: int) -> Optional[str]:
-    """Name of the guest a process is the QEMU of, from its command line."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return None
-    if "qemu-system" not in words[0] or "-name" not in words[:-1]:
-        return None
-    found = re.match(r"guest=([^,]+)", words[words.index("-name") + 1])
-    return found.group(1) if found else None
+        limit = timeout or 120 * self.lab.kind.patience
+        self.lab[source].virsh("migrate", name, uri, *flags, *options, timeout=limit)

@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parent / "guest"
 RECIPE = 2  # raise it when the steps below change the content
 PROGRAMS = ("usr/sbin/qemu-ga",)
 FOLDERS = ("bin", "sbin", "proc", "sys", "dev", "run", "tmp", "etc", "var/run")
-APPLETS = ("sh", "mount", "cat", "grep", "cut", "sleep", "echo")
+APPLETS = ("sh", "mount", "cat", "grep", "cut", "sleep", "echo", "date")
 
 
 def ensure_image(tree: Path, progress: Progress) -> Path:

@@ -8,29 +8,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Union
 
+from .kinds import Kind
 from .spec import LabSpec
 
 Value = Union[str, int, Mapping[str, "Value"]]
 
 
-def inventory_text(spec: LabSpec, keys: Path, machine_kib: int = 0) -> str:
+def inventory_text(spec: LabSpec, keys: Path, kind: Kind) -> str:
     """YAML text: group `hypervisors` with every host of the lab.
 
-    `keys` holds the private key and known_hosts. `machine_kib` is the machine's memory (default: this machine's): each
-    host reserves what exceeds its `memory_mib`, since every libvirtd of the lab reports the whole machine.
+    `keys` holds the private key and known_hosts.
     """
-    total = machine_kib or machine_memory_kib()
     ssh = f"-o UserKnownHostsFile={keys}/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
     hosts: Dict[str, Value] = {}
     for name, options in spec.hosts.items():
-        reserved = max(0, total - options.memory_mib * 1024)
-        settings: Dict[str, Value] = {"reserved": {"memory_kib": reserved}, "link_mib_s": link_mib_s(options.link)}
+        settings: Dict[str, Value] = {"link_mib_s": link_mib_s(options.link)}
+        reserved = kind.reserved_kib(options)
+        if reserved is not None:
+            settings = {"reserved": {"memory_kib": reserved}, **settings}
         hosts[name] = {"ansible_host": spec.address(name), "kvm_fleet_settings": settings}
     common: Value = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": f"{keys}/id_ed25519",
         "ansible_ssh_common_args": ssh,
         "ansible_python_interpreter": "/usr/bin/python3",
+        **kind.ansible_variables,
     }
     return "---\n" + to_yaml({"hypervisors": {"hosts": hosts, "vars": common}})
 
@@ -48,15 +50,11 @@ def to_yaml(value: Mapping[str, Value], indent: int = 0) -> str:
         pad = " " * indent
         if isinstance(item, Mapping):
             lines.append(f"{pad}{key}:\n{to_yaml(item, indent + 2)}" if item else f"{pad}{key}: {{}}\n")
+        elif isinstance(item, bool):
+            lines.append(f"{pad}{key}: {str(item).lower()}\n")
         elif isinstance(item, int):
             lines.append(f"{pad}{key}: {item}\n")
         else:
             escaped = item.replace("\\", "\\\\").replace('"', '\\"')
             lines.append(f'{pad}{key}: "{escaped}"\n')
     return "".join(lines)
-
-
-def machine_memory_kib() -> int:
-    """Memory of this machine as libvirt reports it for every host of the lab (MemTotal)."""
-    with Path("/proc/meminfo").open(encoding="ascii") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))

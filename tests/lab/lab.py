@@ -16,16 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
-from . import network, rootfs
+from . import network
 from .cgroups import HELPERS, Cgroups
 from .faults import Faults
 from .guests import Guests
-from .host import Host
-from .image import ensure_image
+from .host import Base, Host
+from .identity import make_keys
 from .inventory import inventory_text
+from .kinds import Kind, kind_named
+from .logs import Logs
 from .shell import LabError, Progress, file_lock, say, wait_for
-from .spec import DEFAULT_NAME, HostOptions, LabSpec, merge_hosts, state_root
-from .tree import ensure_tools, ensure_tree, require_space
+from .spec import DEFAULT_NAME, HostOptions, LabSpec, hardware, merge_hosts, state_root
+from .tree import ensure_tools, require_space
 
 T = TypeVar("T")
 
@@ -60,8 +62,18 @@ class Lab:
             return LabSpec(name=name)
 
     @property
+    def kind(self) -> Kind:
+        """How the hosts are made."""
+        return kind_named(self.spec.kind)
+
+    @property
+    def logs(self) -> Logs:
+        """The guests' serial logs."""
+        return self.kind.logs(self.shared, lambda: self.hosts)
+
+    @property
     def shared(self) -> Path:
-        """The folder that every host sees as /srv/lab: the hosts' shared storage."""
+        """The folder that every pod sees as /srv/lab: the hosts' shared storage. Machines share none."""
         return self.folder / "shared"
 
     @property
@@ -72,7 +84,7 @@ class Lab:
         if name not in self.spec.hosts:
             known = ", ".join(self.spec.hosts) or "none; run `up` first"
             raise LabError(f"lab {self.spec.name} has no host {name!r} (it has: {known})")
-        return Host(self.spec, name, self.folder / name)
+        return self.kind.host(self.spec, name, self.folder / name)
 
     def __enter__(self) -> Lab:
         return self
@@ -86,51 +98,59 @@ class Lab:
         options: Optional[Mapping[str, HostOptions]] = None,
         subnet: Optional[str] = None,
         mirror: Optional[str] = None,
+        *,
+        kind: Optional[str] = None,
+        cold: bool = False,
     ) -> Lab:
         """Make the lab have hosts hv1 to hv`hosts` (default: those it has, or three), all running; return itself.
 
-        `options` are per host; a host that runs keeps its `without`. Raises LabError when something is in the way.
+        `options` are per host; a host that runs keeps what its options made of it. `kind` is "pod" (default of a new
+        lab) or "machine". `cold`: machines boot, instead of going on where a booted one was saved. Raises LabError when
+        something is in the way.
         """
         check_machine()
         with self._locked():
             self.spec = self._load(self.spec.name)  # another process may have changed it
             known = self.spec.hosts
             wanted = replace(
-                self.spec, subnet=subnet or self.spec.subnet, hosts=merge_hosts(hosts, known, options or {})
+                self.spec,
+                subnet=subnet or self.spec.subnet,
+                kind=kind or self.spec.kind,
+                hosts=merge_hosts(hosts, known, options or {}),
             )
             self._refuse_changes(wanted)
             ensure_tools(self.progress)
-            tree = ensure_tree(self.progress, mirror)
-            image = ensure_image(tree, self.progress)
+            base = kind_named(wanted.kind).base(wanted, self.progress, mirror, booted=not cold)
             self.spec = wanted
-            self._prepare(image)
-            self._start(tree)
+            self._prepare(base)
+            self._start(base, cold)
         return self
 
     def _refuse_changes(self, wanted: LabSpec) -> None:
+        kind_named(wanted.kind).check(wanted)
+        if self.spec.hosts and wanted.kind != self.spec.kind:
+            raise LabError(f"lab {wanted.name} has hosts of kind {self.spec.kind}; `down` first, or use another --name")
         for name, options in self.spec.hosts.items():
-            if options.without != wanted.hosts[name].without and self[name].pid() is not None:
-                raise LabError(f"{name} runs with other CPU features; `power-off {name}` first, or `down`")
+            if hardware(options) != hardware(wanted.hosts[name]) and self[name].pid() is not None:
+                raise LabError(f"{name} runs with another CPU or memory; `power-off {name}` first, or `down`")
         if self.spec.hosts and wanted.subnet != self.spec.subnet:
             raise LabError(f"lab {wanted.name} uses {self.spec.subnet}; `down` first to use {wanted.subnet}")
 
-    def _prepare(self, image: Path) -> None:
+    def _prepare(self, base: Base) -> None:
         self.shared.mkdir(parents=True, exist_ok=True)
         require_space(self.folder, 256, "KVM_FLEET_LAB_STATE")
         # Renamed into place: a crash must not leave half a file that `down` cannot read.
         (self.folder / "lab.json.new").write_text(self.spec.to_json(), encoding="utf-8")
         (self.folder / "lab.json.new").rename(self.folder / "lab.json")
-        for name in ("vmlinuz", "initrd.gz"):
-            shutil.copyfile(image / name, self.shared / f"{name}.new")
-            (self.shared / f"{name}.new").rename(self.shared / name)
-        rootfs.make_keys(self.spec, self.folder / "keys")
+        self.kind.furnish(self.shared, base)
+        make_keys(self.spec, self.folder / "keys")
         self.write_inventory(self.folder / "inventory.yml")
         self.groups.create(HELPERS)
         network.create_bridge(self.spec)
 
-    def _start(self, tree: Path) -> None:
+    def _start(self, base: Base, cold: bool) -> None:
         def start(host: Host) -> None:
-            host.start(tree, self.shared)
+            host.start(base, cold=cold)
             host.wait_ready()
             self.progress(f"{host.name} is up at {host.address}")
 
@@ -143,7 +163,7 @@ class Lab:
     def power_on(self, name: str) -> None:
         """Start one host that is off, with the files it had, and wait until libvirtd answers."""
         host = self[name]
-        host.start(ensure_tree(self.progress), self.shared)
+        host.start(self.kind.base(self.spec, self.progress, booted=False))
         host.wait_ready()
 
     def down(self) -> None:
@@ -197,7 +217,7 @@ class Lab:
 
     def inventory(self) -> str:
         """An Ansible inventory of the lab, as YAML text."""
-        return inventory_text(self.spec, self.folder / "keys")
+        return inventory_text(self.spec, self.folder / "keys", self.kind)
 
     def write_inventory(self, path: Path) -> Path:
         path.write_text(self.inventory(), encoding="utf-8")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from .shell import LabError, run
 from .spec import LabSpec
 
 NETNS_DIR = Path("/run/netns")
 LINKS = Path("/sys/class/net")
+IFF_UP = 1
 
 
 def create_bridge(spec: LabSpec) -> None:
@@ -48,15 +49,25 @@ def create_host(spec: LabSpec, host: str) -> None:
     run(["ip", "-n", netns, "route", "replace", "default", "via", spec.gateway])
 
 
-def set_rate(spec: LabSpec, host: str, rate: Optional[str]) -> None:
-    """Limit the host's link in both directions to `rate` (tc notation), or lift the limit with None."""
-    for prefix, device in (([], spec.veth(host)), (["-n", spec.netns(host)], "eth0")):
-        if rate is None:
-            run(["tc", *prefix, "qdisc", "del", "dev", device, "root"], check=False)
-        else:
-            # The bucket must hold a whole 64 KiB segmentation-offload packet.
-            limit = ["rate", rate, "burst", "256kb", "latency", "50ms"]
-            run(["tc", *prefix, "qdisc", "replace", "dev", device, "root", "tbf", *limit])
+def plug_in(spec: LabSpec, host: str) -> None:
+    """Connect a machine's tap device, which its QEMU has made, to the bridge."""
+    run(["ip", "link", "set", spec.veth(host), "master", spec.bridge, "up"])
+
+
+def set_rate(prefix: Sequence[str], device: str, rate: Optional[str]) -> None:
+    """Limit what leaves through a device to `rate` (tc notation), or lift the limit with None.
+
+    `prefix` are words for tc, such as -n NETNS.
+    """
+    if rate is None:
+        run(["tc", *prefix, "qdisc", "del", "dev", device, "root"], check=False)
+    else:
+        run(["tc", *prefix, *tbf(device, rate)])
+
+
+def tbf(device: str, rate: str) -> List[str]:
+    """Words for tc. The bucket must hold a whole 64 KiB segmentation-offload packet."""
+    return ["qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency", "50ms"]
 
 
 def set_link(spec: LabSpec, host: str, up: bool) -> None:
@@ -83,6 +94,14 @@ def leftover_netns(spec: LabSpec) -> List[str]:
 def leftover_links(spec: LabSpec) -> List[str]:
     names = [spec.bridge, *(spec.veth(host) for host in spec.possible_hosts())]
     return [name for name in names if link_exists(name)]
+
+
+def is_plugged(spec: LabSpec, host: str) -> bool:
+    """Whether the host's cable is plugged in on this machine's side."""
+    try:
+        return bool(int((LINKS / spec.veth(host) / "flags").read_text(), 16) & IFF_UP)
+    except OSError:
+        return False
 
 
 def link_exists(name: str) -> bool:

@@ -19,12 +19,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
-from .cpu_patch import FEATURES
+from .machine.qemu import check_cpu
+from .pod.cpu_patch import FEATURES
 from .shell import LabError
 
 DEFAULT_STATE = "/run/kvm_fleet_lab"
 DEFAULT_NAME = "default"
-DEFAULT_MEMORY_MIB = 4096
+DEFAULT_KIND = "pod"
 MAX_HOSTS = 6
 PREFIX = "kfl"
 
@@ -34,12 +35,14 @@ class HostOptions:
     """How one host differs from an ordinary one.
 
     without: CPU features its QEMU does not have (libvirt names). link: rate of its network link as tc writes it, or
-    None for no limit. memory_mib: what the collection's capacity arithmetic is made to see.
+    None for no limit. memory_mib: a machine's memory; for a pod, what the collection's capacity arithmetic is made to
+    see; 0 = what the kind has by default. cpu: a machine's QEMU CPU model; "" = what hosts of its number have.
     """
 
     without: Tuple[str, ...] = ()
     link: Optional[str] = None
-    memory_mib: int = DEFAULT_MEMORY_MIB
+    memory_mib: int = 0
+    cpu: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.without) - set(FEATURES))
@@ -47,14 +50,20 @@ class HostOptions:
             raise LabError(f"without: unknown CPU features {', '.join(unknown)}; known: {', '.join(sorted(FEATURES))}")
         if self.link is not None and not re.fullmatch(r"\d+(kbit|mbit|gbit)", self.link):
             raise LabError(f"link: {self.link!r} is not a rate such as 200mbit")
+        if self.cpu:
+            check_cpu(self.cpu)
 
 
 @dataclass(frozen=True)
 class LabSpec:
-    """One lab: `hosts` maps hv1, hv2, … to their options; `subnet` is an IPv4 /24 such as 10.77.0.0/24."""
+    """One lab: `hosts` maps hv1, hv2, … to their options; `subnet` is an IPv4 /24 such as 10.77.0.0/24.
+
+    `kind` is how all its hosts are made: see kinds.py.
+    """
 
     name: str = DEFAULT_NAME
     subnet: str = ""
+    kind: str = DEFAULT_KIND
     hosts: Mapping[str, HostOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,7 +98,7 @@ class LabSpec:
         return str(ipaddress.IPv4Network(self.subnet).network_address + offset)
 
     def veth(self, host: str) -> str:
-        """The machine's end of the host's link."""
+        """The machine's end of the host's link: of a veth pair for a pod, a tap device for a machine."""
         return f"{self.bridge}-{host_number(host)}"
 
     def netns(self, host: str) -> str:
@@ -143,8 +152,10 @@ def parse_host_option(text: str) -> Tuple[str, HostOptions]:
             options = replace(options, link=None if value == "none" else value)
         elif key == "memory" and value.isdigit():
             options = replace(options, memory_mib=int(value))
+        elif key == "cpu":
+            options = replace(options, cpu=value)
         else:
-            raise LabError(f"--host {text}: {part!r} is none of without=FEATURES, link=RATE, memory=MIB")
+            raise LabError(f"--host {text}: {part!r} is none of without=FEATURES, link=RATE, memory=MIB, cpu=MODEL")
     return host, options
 
 
@@ -157,6 +168,11 @@ def merge_hosts(
     highest = max([count or 0, *map(host_number, known), *map(host_number, given)]) or 3
     names = [f"hv{number}" for number in range(1, highest + 1)]
     return {name: given.get(name) or known.get(name) or HostOptions() for name in names}
+
+
+def hardware(options: HostOptions) -> Tuple[object, ...]:
+    """What cannot change while a host runs."""
+    return options.without, options.cpu
 
 
 def state_root() -> Path:

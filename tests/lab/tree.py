@@ -15,7 +15,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from .shell import LabError, Progress, file_lock, run, stream
 
@@ -167,7 +167,7 @@ def _build(root: Path, log: Path, mirror: str, progress: Progress) -> None:
                 stream(argv, log, progress)
                 _before_packages(root)
             else:
-                stream(_inside(root, argv), log, progress)
+                stream(inside(root, argv), log, progress)
         _unpack_kernel(root, log, progress)
         for junk in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(root / junk, ignore_errors=True)
@@ -185,7 +185,7 @@ def _steps(root: Path, mirror: str) -> List[Tuple[str, List[str]]]:
     ]
 
 
-def _inside(root: Path, argv: List[str]) -> List[str]:
+def inside(root: Path, argv: Sequence[str]) -> List[str]:
     """Run `argv` in the tree with its own /proc; `stream` gives the mount a namespace that ends with the command."""
     return ["sh", "-ec", 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"', str(root), *argv]
 
@@ -200,6 +200,16 @@ def _before_packages(root: Path) -> None:
     (root / "etc/apt/apt.conf.d/90machine-proxy").write_text(proxy, encoding="utf-8")
 
 
+def from_tree(tree: Path, program: str) -> List[str]:
+    """Beginning of a command that runs the tree's program on this machine: with the tree's loader and libraries.
+
+    The machine's own system needs neither the program nor its libraries, and the program sees the machine's files.
+    """
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    loader = [str(tree / "usr/lib64/ld-linux-x86-64.so.2"), "--argv0", Path(program).name]
+    return [*loader, "--library-path", str(libraries), str(tree / program)]
+
+
 def _unpack_kernel(root: Path, log: Path, progress: Progress) -> None:
     """Unpack the guests' kernel without configuring it: no initramfs-tools, no boot loader."""
     progress("  guest kernel")
@@ -209,4 +219,4 @@ def _unpack_kernel(root: Path, log: Path, progress: Progress) -> None:
         raise LabError(f"{KERNEL_META} names no kernel package; apt-cache said:\n{depends}")
     package = found.group(1)
     script = f"cd /tmp && apt-get download {package} && dpkg-deb -x {package}_*.deb /{KERNEL_DIR} && rm {package}_*.deb"
-    stream(_inside(root, ["sh", "-ec", script]), log, progress)
+    stream(inside(root, ["sh", "-ec", script]), log, progress)

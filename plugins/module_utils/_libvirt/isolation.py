@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, FrozenSet, Mapping, Optional
 
 from .._cpu import from_domain_capabilities
+from .._errors import FleetError
 from .._host import slices
 from .._host._isolation.request import settings_from
 from .._host._isolation.settings import SLICES, CpuSettings, Settings
@@ -37,13 +38,11 @@ def offered_features(conn: Any) -> Optional[FrozenSet[str]]:
     return None if model is None else expand(conn, model)
 
 
-def require_undisturbed(conn: Any, root: Path, wanted: CpuSettings) -> None:
-    """Raise ``pinned_vms`` if running VMs are pinned to CPUs that would be taken from them."""
+def disturbed(conn: Any, root: Path, wanted: CpuSettings) -> Optional[FleetError]:
+    """Return the error ``pinned_vms`` if running VMs are pinned to CPUs that would be taken from them, or ``None``."""
     pins = pinned_threads(conn)
     outside = pins_outside(pins, wanted.guest_cpus()) if SLICES in wanted.methods else ()
-    refusal = pins_refusal(pins_lost(pins, wanted.isolation, _isolated_now(root)), outside)
-    if refusal is not None:
-        raise refusal
+    return pins_refusal(pins_lost(pins, wanted.isolation, _isolated_now(root)), outside)
 
 
 def _isolated_now(root: Path) -> FrozenSet[int]:

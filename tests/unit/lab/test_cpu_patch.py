@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from tests.lab.cpu_patch import FEATURES, WORD_1_ECX, WORD_7_EBX, find_word, remove_features
+from tests.lab.pod.cpu_patch import FEATURES, WORD_1_ECX, WORD_7_EBX, find_word, remove_features
 from tests.lab.shell import LabError
 
 EBX_7 = 0x219C03A9  # some features of CPUID 7 EBX: fsgsbase, bmi1, avx2, smep, bmi2, erms, …

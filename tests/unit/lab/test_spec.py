@@ -19,6 +19,12 @@ from tests.lab.spec import HostOptions, LabSpec, default_subnet, merge_hosts, pa
         ("hv2:without=fma,avx2", "hv2", HostOptions(without=("avx2", "fma"))),
         ("hv3:link=200mbit", "hv3", HostOptions(link="200mbit")),
         ("hv3:link=none:memory=2048", "hv3", HostOptions(memory_mib=2048)),
+        ("hv2:cpu=EPYC-Rome:memory=2048", "hv2", HostOptions(cpu="EPYC-Rome", memory_mib=2048)),
+        (
+            "hv1:cpu=Haswell-noTSX,vendor=AuthenticAMD",
+            "hv1",
+            HostOptions(cpu="Haswell-noTSX,vendor=AuthenticAMD"),
+        ),
     ],
 )
 def test_host_option_reads(text: str, host: str, options: HostOptions) -> None:
@@ -33,6 +39,8 @@ def test_host_option_reads(text: str, host: str, options: HostOptions) -> None:
         ("hv1:without", "not KEY=VALUE"),
         ("hv1:without=avx9", "unknown CPU features avx9"),
         ("hv1:link=fast", "not a rate"),
+        ("hv1:cpu=Opteron_G4", "hangs"),
+        ("hv1:cpu=a b", "not a CPU model"),
         ("hv1:memory=4G", "none of without"),
         ("hv1:color=red", "none of without"),
     ],
@@ -72,6 +80,13 @@ def test_labs_of_different_names_have_different_subnets_and_host_uuids() -> None
 def test_spec_survives_json() -> None:
     spec = LabSpec(name="x", hosts={"hv1": HostOptions(without=("avx2",), link="1gbit", memory_mib=1)})
     assert LabSpec.from_json(spec.to_json()) == spec
+
+
+def test_kind_survives_json_and_was_pod_before_there_were_kinds() -> None:
+    spec = LabSpec(name="x", kind="machine", hosts={"hv1": HostOptions(cpu="EPYC")})
+    assert LabSpec.from_json(spec.to_json()) == spec
+    old = '{"name": "x", "subnet": "10.9.8.0/24", "hosts": {"hv1": {"without": [], "link": null, "memory_mib": 4096}}}'
+    assert LabSpec.from_json(old).kind == "pod"
 
 
 KNOWN = {"hv1": HostOptions(link="1mbit"), "hv2": HostOptions()}

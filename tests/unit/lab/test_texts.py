@@ -12,8 +12,10 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from tests.lab import kinds
 from tests.lab.domain import GuestSpec, domain_xml, read_pins
 from tests.lab.inventory import inventory_text, link_mib_s
+from tests.lab.kinds import kind_named
 from tests.lab.shell import LabError, hint_for
 from tests.lab.spec import HostOptions, LabSpec
 from tests.lab.tree import DEFAULT_MIRROR, find_mirror
@@ -23,9 +25,10 @@ def test_a_limited_link_is_told_to_the_planner() -> None:
     assert [link_mib_s(rate) for rate in (None, "1gbit", "200mbit", "100kbit")] == [1192, 119, 23, 1]
 
 
-def test_inventory_is_yaml_that_makes_the_machine_look_as_small_as_asked() -> None:
+def test_inventory_is_yaml_that_makes_the_machine_look_as_small_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = LabSpec(subnet="10.1.2.0/24", hosts={"hv1": HostOptions(), "hv2": HostOptions(memory_mib=1)})
-    group = yaml.safe_load(inventory_text(spec, Path("/keys"), machine_kib=8 << 20))["hypervisors"]
+    monkeypatch.setattr(kinds, "machine_memory_kib", lambda: 8 << 20)
+    group = yaml.safe_load(inventory_text(spec, Path("/keys"), kind_named("pod")))["hypervisors"]
     assert group["hosts"]["hv1"] == {
         "ansible_host": "10.1.2.11",
         "kvm_fleet_settings": {"reserved": {"memory_kib": (8 << 20) - (4096 << 10)}, "link_mib_s": 1192},
@@ -34,10 +37,16 @@ def test_inventory_is_yaml_that_makes_the_machine_look_as_small_as_asked() -> No
     assert group["vars"]["ansible_ssh_private_key_file"] == "/keys/id_ed25519"
 
 
-def test_host_larger_than_the_machine_reserves_nothing() -> None:
-    spec = LabSpec(hosts={"hv1": HostOptions(memory_mib=4096)})
-    group = yaml.safe_load(inventory_text(spec, Path("/keys"), machine_kib=1024))["hypervisors"]
-    assert group["hosts"]["hv1"]["kvm_fleet_settings"]["reserved"]["memory_kib"] == 0
+def test_host_larger_than_the_machine_reserves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "machine_memory_kib", lambda: 1024)
+    assert kind_named("pod").reserved_kib(HostOptions(memory_mib=4096)) == 0
+
+
+def test_machines_report_their_own_memory_and_get_no_file_transfers() -> None:
+    spec = LabSpec(subnet="10.1.2.0/24", kind="machine", hosts={"hv1": HostOptions(memory_mib=2048, link="1gbit")})
+    group = yaml.safe_load(inventory_text(spec, Path("/keys"), kind_named("machine")))["hypervisors"]
+    assert group["hosts"]["hv1"] == {"ansible_host": "10.1.2.11", "kvm_fleet_settings": {"link_mib_s": 119}}
+    assert group["vars"]["ansible_pipelining"] is True
 
 
 @pytest.mark.parametrize(

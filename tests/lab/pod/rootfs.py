@@ -17,40 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple
 
-from . import cgroups
-from .shell import run
-from .spec import LabSpec
+from .. import cgroups
+from ..domain import SHARED
+from ..identity import identity_files, mode_of
+from ..shell import run
+from ..spec import LabSpec
 
 SOURCE = Path(__file__).parent / "rootfs"
 POWER_COMMANDS = ("reboot", "poweroff", "halt", "shutdown")
 QEMU = "usr/bin/qemu-system-x86_64"
-SHARED = "srv/lab"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# Folders of the tree that hold what package scripts of another life left.
-EMPTIED = ("var/lib/libvirt", "var/log/libvirt", "var/cache/libvirt")
-
-LIBVIRTD_CONF = """\
-listen_tls = 0
-listen_tcp = 0
-auth_unix_rw = "none"
-unix_sock_rw_perms = "0700"
-host_uuid = "{uuid}"
-log_level = 3
-log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
-"""
-
-# No virtlogd and no security driver: neither runs without systemd, and the hosts share one kernel.
-QEMU_CONF = """\
-security_driver = "none"
-user = "root"
-group = "root"
-stdio_handler = "file"
-remember_owner = 0
-set_process_name = 1
-migration_address = "{address}"
-migration_host = "{address}"
-cgroup_controllers = [ {controllers} ]
-"""
 
 
 @dataclass(frozen=True)
@@ -81,43 +57,17 @@ def write_upper(spec: LabSpec, host: str, upper: Path, keys: Path, controllers: 
         target = upper / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-        target.chmod(0o600 if name.endswith(("_key", "/id_ed25519", "/authorized_keys")) else 0o644)
+        target.chmod(mode_of(name))
     (upper / "root").chmod(0o700)
     (upper / "root/.ssh").chmod(0o700)
 
 
 def _files(spec: LabSpec, host: str, keys: Path, controllers: Sequence[str]) -> Dict[str, str]:
-    address = spec.address(host)
-    hosts = "".join(f"{spec.address(name)} {name}\n" for name in spec.possible_hosts())
-    return {
-        "etc/hostname": f"{host}\n",
-        "etc/hosts": f"127.0.0.1 localhost\n{hosts}",
-        "etc/machine-id": spec.host_uuid(host).replace("-", "") + "\n",
-        "etc/resolv.conf": "",
-        "etc/libvirt/libvirtd.conf": LIBVIRTD_CONF.format(uuid=spec.host_uuid(host)),
-        "etc/libvirt/qemu.conf": QEMU_CONF.format(
-            address=address, controllers=", ".join(f'"{name}"' for name in controllers if name != "freezer")
-        ),
-        "etc/ssh/ssh_host_ed25519_key": (keys / f"{host}_key").read_text(),
-        "etc/ssh/ssh_host_ed25519_key.pub": (keys / f"{host}_key.pub").read_text(),
-        "etc/ssh/ssh_known_hosts": (keys / "known_hosts").read_text(),
-        "root/.ssh/id_ed25519": (keys / "id_ed25519").read_text(),
-        "root/.ssh/authorized_keys": (keys / "id_ed25519.pub").read_text(),
-    }
-
-
-def make_keys(spec: LabSpec, keys: Path) -> None:
-    """One key pair for root everywhere in the lab, one host key per possible host, and the known_hosts of them all."""
-    keys.mkdir(mode=0o700, exist_ok=True)
-    names = ["id_ed25519", *(f"{host}_key" for host in spec.possible_hosts())]
-    for name in names:
-        if not (keys / name).exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {spec.name}", "-f", str(keys / name)])
-    lines = []
-    for host in spec.possible_hosts():
-        kind, key = (keys / f"{host}_key.pub").read_text().split()[:2]
-        lines.append(f"{host},{spec.address(host)} {kind} {key}\n")
-    (keys / "known_hosts").write_text("".join(lines), encoding="utf-8")
+    files = identity_files(spec, host, keys)
+    # The freezer of version 1 is the lab's own.
+    names = ", ".join(f'"{name}"' for name in controllers if name != "freezer")
+    files["etc/libvirt/qemu.conf"] += f"cgroup_controllers = [ {names} ]\n"
+    return files
 
 
 def _mount(*arguments: str) -> None:

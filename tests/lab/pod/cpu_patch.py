@@ -21,7 +21,7 @@ import struct
 from pathlib import Path
 from typing import Dict, Iterable, Tuple
 
-from .shell import LabError
+from ..shell import LabError
 
 EAX, ECX, EDX, EBX = 0, 1, 2, 3  # order of enum R_EAX … in target/i386/cpu.h
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One process per lab host, outside it: makes the host's namespaces, starts its PID 1, restarts it after a reboot.
 
-python3 -m tests.lab.supervisor LAB_FOLDER HOST          the supervisor
-python3 -m tests.lab.supervisor --inside PLAN_JSON       PID 1 of the host, until it has become the host's own init
+python3 -m tests.lab.pod.supervisor LAB_FOLDER HOST      the supervisor
+python3 -m tests.lab.pod.supervisor --inside PLAN_JSON   PID 1 of the host, until it has become the host's own init
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from .cgroups import HELPERS, Cgroups
-from .network import NETNS_DIR
+from ..cgroups import HELPERS, Cgroups
+from ..network import NETNS_DIR
+from ..shell import DIE_WITH_PARENT, LabError, file_lock, say
+from ..spec import LabSpec
 from .rootfs import RootPlan, enter_root
-from .shell import DIE_WITH_PARENT, LabError, file_lock, say
-from .spec import LabSpec
 
 REBOOT = 42  # exit code of the host's init, see rootfs/usr/sbin/init
 # reboot(2) in a pid namespace ends its init with SIGHUP.
@@ -48,7 +48,7 @@ def supervise(folder: Path, host: str) -> int:
 
 def _boot(spec: LabSpec, groups: Cgroups, plan: RootPlan, pid_file: Path) -> int:
     namespaces = ["--mount", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--kill-child"]
-    inside = [sys.executable, "-m", "tests.lab.supervisor", "--inside", json.dumps(asdict(plan))]
+    inside = [sys.executable, "-m", "tests.lab.pod.supervisor", "--inside", json.dumps(asdict(plan))]
     network = f"--net={NETNS_DIR}/{spec.netns(plan.host)}"
     prefix = [*DIE_WITH_PARENT, *groups.entering(plan.host), "nsenter", network, "unshare", *namespaces]
     process = subprocess.Popen([*prefix, *inside], stdin=subprocess.DEVNULL)
