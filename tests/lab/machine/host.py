@@ -133,7 +133,7 @@ class MachineHost(Host):
             "seed": secrets.token_hex(64),
             "faked": faked if restored else {},
         }
-        argv = ["/usr/local/sbin/lab-identity"]
+        argv = ["/usr/bin/python3", "/usr/local/sbin/lab-identity"]
         with Agent(self.folder / "agent") as agent:
             agent.run(argv, stdin=json.dumps(wanted).encode(), timeout=BOOT_TIMEOUT).checked(self.name, argv)
         self._born.touch()

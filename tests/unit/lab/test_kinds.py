@@ -57,7 +57,7 @@ def test_kinds_have_names() -> None:
 @pytest.mark.parametrize(("kind", "made"), [("pod", PodHost), ("machine", MachineHost)])
 def test_a_kind_makes_its_hosts(kind: str, made: type) -> None:
     spec = host(kind)
-    assert type(kind_named(kind).host(spec, "hv1", Path("/x"))) is made
+    assert isinstance(kind_named(kind).host(spec, "hv1", Path("/x")), made)
 
 
 def test_a_machine_has_a_default_cpu_and_memory_of_its_own() -> None:

@@ -120,7 +120,7 @@ def test_boot_sector_has_grubs_code_and_one_active_partition() -> None:
     sector = boot_sector(b"\xeb\x63" + b"\x11" * 510, size_mib=3)
     assert len(sector) == 512
     assert (sector[:2], sector[510:]) == (b"\xeb\x63", b"\x55\xaa")
-    active, _, kind, _, first, count = struct.unpack_from("<B3sB3sII", sector, 446)
+    active, _start, kind, _end, first, count = struct.unpack_from("<B3sB3sII", sector, 446)
     assert (active, kind, first, count) == (0x80, 0x83, 2048, 4096)
     assert sector[462:510] == b"\0" * 48  # no other partition
 
@@ -135,7 +135,7 @@ def served(tmp_path: Path) -> Callable[[List[bytes]], Path]:
 
     def serve(lines: List[bytes]) -> Path:
         def work() -> None:
-            client, _ = server.accept()
+            client, _address = server.accept()
             with client, client.makefile("rb") as heard:
                 for line in lines:
                     unasked = line.startswith(b"!")
