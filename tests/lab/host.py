@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 LIBVIRT = ("virsh", "-q", "-c", "qemu:///system")
+PATIENCE = 180.0  # seconds after which a command counts as hanging, on a machine that has other things to do
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Host(ABC):
         return process
 
     def run(
-        self, argv: Union[str, Sequence[str]], *, check: bool = True, timeout: float = 60, stdin: str = ""
+        self, argv: Union[str, Sequence[str]], *, check: bool = True, timeout: float = PATIENCE, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host; return its text output. Raises LabError as shell.run does."""
         process = self.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -115,7 +116,7 @@ class Host(ABC):
             raise LabError(f"{self.name}: {failure(words, process.returncode, err or out)}")
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
-    def virsh(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
+    def virsh(self, *arguments: str, check: bool = True, timeout: float = PATIENCE) -> str:
         """Output of virsh on this host, without the last line feed."""
         return self.run([*LIBVIRT, *arguments], check=check, timeout=timeout).stdout.rstrip("\n")
 

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from .. import network
 from ..cgroups import HELPERS
 from ..domain import SHARED, Surroundings
-from ..host import ENVIRONMENT, Base, GuestProcess, Host, guest_of
+from ..host import ENVIRONMENT, PATIENCE, Base, GuestProcess, Host, guest_of
 from ..identity import identity_files, mode_of
 from ..shell import LabError, run, wait_for
 from ..spec import host_number
@@ -188,7 +188,7 @@ class MachineHost(Host):
         return [*prefix, "ssh", "-F", "none", "-i", str(keys / "id_ed25519"), *words, f"root@{self.address}", remote]
 
     def run(
-        self, argv: Union[str, Sequence[str]], *, check: bool = True, timeout: float = 60, stdin: str = ""
+        self, argv: Union[str, Sequence[str]], *, check: bool = True, timeout: float = PATIENCE, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         done = self._exchange(argv, stdin.encode(), timeout)
         if check:
@@ -196,7 +196,7 @@ class MachineHost(Host):
         out, err = done.out.decode(errors="replace"), done.err.decode(errors="replace")
         return subprocess.CompletedProcess(argv, done.code, out, err)
 
-    def _exchange(self, argv: Union[str, Sequence[str]], stdin: bytes = b"", timeout: float = 60) -> Ended:
+    def _exchange(self, argv: Union[str, Sequence[str]], stdin: bytes = b"", timeout: float = PATIENCE) -> Ended:
         if not network.is_plugged(self.spec, self.name) and self.pid() is not None:
             words = ["/bin/sh", "-c", argv if isinstance(argv, str) else shlex.join(argv)]
             with Agent(self.folder / "agent") as agent:
