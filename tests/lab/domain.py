@@ -17,6 +17,10 @@ SHARED = "srv/lab"  # where a host has the guests' kernel and serial logs
 SMALLEST_MIB = 88  # with less the kernel runs out of memory before it has unpacked its initramfs
 
 
+# A kernel that waited for a CPU of this machine reports a stall with a call trace, as if it were damaged.
+NO_STALLS = "rcupdate.rcu_cpu_stall_suppress=1 nosoftlockup"
+
+
 @dataclass(frozen=True)
 class GuestSpec:
     """What a guest is. `pins` maps vCPU to a cpuset; `cpu_xml` is a whole <cpu> element; `machine` a QEMU machine type.
@@ -70,7 +74,7 @@ def domain_xml(spec: GuestSpec, around: Surroundings = ON_POD) -> str:
     """Libvirt's definition of the guest: no disk, kernel and initramfs from the shared folder, KVM or TCG."""
     maximum = max(spec.vcpus, spec.max_vcpus)
     kernel_line = (
-        f"console=ttyS0 quiet panic=-1 {around.arguments} lab.tick={round(spec.tick_s * around.pace, 3):g}"
+        f"console=ttyS0 quiet panic=-1 {NO_STALLS} {around.arguments} lab.tick={round(spec.tick_s * around.pace, 3):g}"
         f" lab.memcheck={spec.memcheck_mib},{round(spec.memcheck_pause_ms * around.pace)}"
         f"{' lab.autoonline' if spec.autoonline else ''}"
     )
