@@ -8,22 +8,21 @@
 
 from __future__ import annotations
 
-from typing import Any, FrozenSet, Optional
+from typing import FrozenSet, Optional
 
-from .._domain import Pinning, parse_domain
+from .._domain import Pinning
 from .._host.machine import Machine, read_machine
 from .._pinning import forget_shared, shared_cpus
 from .._topology import parse_cpuset
-from .domains import live_xml
 
 
-def pinning_at_home(domain: Any) -> Pinning:
-    """Return the pins to have at home again, from a domain that is there.
+def pinning_at_home(pinning: Pinning) -> Pinning:
+    """Return the pins that a VM is to have at home again, from those it has there now.
 
     The ``cpuset`` of a VM without pins follows from the CPUs that the host isolates. Those may change until the VM
     comes back, so it is not part of them.
     """
-    return forget_shared(parse_domain(live_xml(domain)).pinning, _shared(read_machine()))
+    return forget_shared(pinning, _shared(read_machine()))
 
 
 def _shared(machine: Machine) -> Optional[FrozenSet[int]]:

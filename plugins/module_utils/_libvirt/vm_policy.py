@@ -66,4 +66,4 @@ def _home_here(conn: Any, domain: Any, before: Policy, host: Any) -> Home:
     if before.home is not None and before.home.uuid == uuid:
         return replace(before.home, name=host_name(conn, host))
     autostart = bool(domain.autostart()) if domain.isPersistent() else None
-    return Home(uuid, host_name(conn, host), autostart, pinning_at_home(domain))
+    return Home(uuid, host_name(conn, host), autostart, pinning_at_home(parse_domain(live_xml(domain)).pinning))

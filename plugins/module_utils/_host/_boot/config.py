@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Collection, List, Mapping, Protocol, Sequence, Tuple
+from typing import Callable, Collection, List, Mapping, Protocol, Sequence, Tuple
 
 from ..._errors import FleetError
 from .cmdline import Argument, for_kernel, format_line, same_name, split
@@ -113,6 +113,15 @@ def from_lines(
     sources.update({argument.name: place for argument, place in settings.items()})
     elsewhere = tuple(dict.fromkeys(argument for argument in foreign if argument not in others))
     return BootConfig(backend, others, _common([ours for _place, _theirs, ours in divided]), sources, elsewhere)
+
+
+def holds(verified: Callable[[], None]) -> bool:
+    """Tell whether a check passes that raises ``FleetError`` where it does not."""
+    try:
+        verified()
+    except FleetError:
+        return False
+    return True
 
 
 def verify(

@@ -22,7 +22,7 @@ from ..command import Run, program, run_checked
 from ..paths import HostPaths
 from . import record
 from .cmdline import Argument, split
-from .config import BootConfig, from_lines, verify
+from .config import BootConfig, from_lines, holds, verify
 from .grub_defaults import GrubDefaults
 from .grub_script import Entry, entries, quote
 
@@ -59,7 +59,7 @@ class Grub:
         with record.changing(self._paths, self.name, ours) as change:
             known = change.known + split(adopted, change.known)[0]
             before = files.read_text(self._defaults.path)
-            if not self._defaults.put(ours) and self._holds(ours, known, theirs):
+            if not self._defaults.put(ours) and holds(lambda: self._verify(ours, known, theirs)):
                 return
             try:
                 run_checked(self._run, self._generator(), f"write {self._config_path()}")
@@ -74,13 +74,6 @@ class Grub:
     def _verify(self, ours: Sequence[Argument], known: Sequence[Argument], theirs: Collection[Argument]) -> None:
         for entry in self._entries():
             verify(f"'{entry.title}' in {self._config_path()}", entry.arguments, ours, known, theirs)
-
-    def _holds(self, ours: Sequence[Argument], known: Sequence[Argument], theirs: Collection[Argument]) -> bool:
-        try:
-            self._verify(ours, known, theirs)
-        except FleetError:
-            return False
-        return True
 
     def _entries(self) -> Tuple[Entry, ...]:
         """Return the entries that must have our arguments."""

@@ -25,7 +25,7 @@ from ..command import Run, run_checked
 from ..paths import HostPaths
 from . import kernel_cmdline, record
 from .cmdline import Argument, parse, split
-from .config import BootConfig, from_lines, verify
+from .config import BootConfig, from_lines, holds, verify
 
 NAME = "kernel_install"
 _PATH = f"/{kernel_cmdline.PATH}"
@@ -65,8 +65,12 @@ class KernelInstall:
             after = kernel_cmdline.edited(base, change.old, ours)
             if before is None and ours:
                 record.write(self._paths, self.name, record.Kept(change.known, {**change.created, _PATH: base}))
-            if after != before or not self._holds(ours, change.known, theirs):
-                self._apply(before, after, lambda: self._verify(ours, change.known, theirs))
+
+            def verified() -> None:
+                self._verify(ours, change.known, theirs)
+
+            if after != before or not holds(verified):
+                self._apply(before, after, verified)
             # Without a file kernel-install may take the running kernel's line, with ours, so a file of our own goes
             # only now. One that somebody has changed since stays.
             if not ours and (before is None or change.created.get(_PATH) == after):
@@ -95,13 +99,6 @@ class KernelInstall:
             )
         for entry in found:
             verify(f"boot entry {entry['id']}", parse(entry["options"]), ours, known, theirs)
-
-    def _holds(self, ours: Sequence[Argument], known: Sequence[Argument], theirs: Collection[Argument]) -> bool:
-        try:
-            self._verify(ours, known, theirs)
-        except FleetError:
-            return False
-        return True
 
     def _entries(self) -> List[Dict[str, Any]]:
         """Return the entries of the installed kernels, the one of the next boot first."""

@@ -136,12 +136,11 @@ def require_possible(root: Path, after: State) -> None:
 
 
 def carry_out(root: Path, run: Run, loader: Optional[BootLoader], before: State, after: State, wait_s: float) -> State:
-    """Bring the host from one state to the other and return what is then read back; raises ``not_applied``.
+    """Bring the host to a state that is possible and return what is then read back; raises ``not_applied``.
 
     What is in force at once comes first, so that a failure leaves the next boot as it was. Steps whose files are right
     already are taken again: a run that was cut off may have left them half done.
     """
-    require_possible(root, after)
     paths = HostPaths(root)
     files.make_directory(paths.state)
     with files.locked(paths.state):

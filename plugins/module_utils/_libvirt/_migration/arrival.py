@@ -34,7 +34,7 @@ def depart(domain: Any, host_uuid: str, host: str, record_home: bool) -> Departu
     autostart = persistent and bool(domain.autostart())
     pinning = parse_domain(live_xml(domain)).pinning
     if record_home:
-        _record_home(domain, Home(host_uuid, host, autostart, pinning_at_home(domain)))
+        _record_home(domain, Home(host_uuid, host, autostart, pinning_at_home(pinning)))
     return Departure(definition(domain) if persistent else None, autostart, pinning)
 
 
