@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 KIND ?= pod
 HOSTS ?= 3
-SCENARIO ?= maintenance isolation
+SCENARIO ?= maintenance cpu_pool isolation cpu_pool_kvm
 ARGS ?=
 
 ROOT := $(CURDIR)

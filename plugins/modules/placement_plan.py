@@ -172,38 +172,15 @@ from typing import Any, Dict, Mapping, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement import counts, merge, plan
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement import counts, plan
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._snapshot_files import read_json, read_snapshot
 
 SPEC = ArgumentSpec(
     {"request": {"type": "dict"}, "request_path": {"type": "path"}, "result_path": {"type": "path"}},
     mutually_exclusive=[("request", "request_path")],
     required_one_of=[("request", "request_path")],
 )
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; raise FleetError with the code unreadable."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise FleetError(f"Cannot read {path} as JSON: {error}", code="unreadable", path=str(path)) from error
-
-
-def read_snapshot(request: Mapping[str, Any], start: Path) -> Any:
-    """Return the snapshot that a request holds or names; a directory is read as parts."""
-    if (request.get("snapshot") is None) == (request.get("snapshot_path") is None):
-        raise FleetError("request: give either snapshot or snapshot_path.", code="bad_request", field="snapshot")
-    if request.get("snapshot") is not None:
-        return request["snapshot"]
-    path = start / str(request["snapshot_path"])
-    if not path.is_dir():
-        return read_json(path)
-    parts = sorted(path.glob("*.json"))
-    if not parts:
-        message = f"The directory {path} holds no *.json file. Collect the snapshot into it with host_info first."
-        raise FleetError(message, code="unreadable", path=str(path))
-    return merge(read_json(part) for part in parts)
 
 
 def digest(text: Optional[bytes]) -> Optional[Dict[str, str]]:

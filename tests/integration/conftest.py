@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
 from tests.integration.fleet import Fleet
 from tests.integration.runner import Ansible
 from tests.lab import Host, HostOptions, Lab
-from tests.lab.shell import file_lock
 
-NAME = os.environ.get("KVM_FLEET_TEST_LAB") or "it"
 LACKING = {"hv2": ("avx2", "bmi2", "fma"), "hv3": ("rdseed", "sha-ni")}
 
 NOTE = """---
@@ -30,20 +27,16 @@ NOTE = """---
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    # Two runs at once would break each other's hosts.
-    with file_lock(Path(f"/run/lock/kvm_fleet_tests.{NAME}")):
-        made = Lab(NAME)
-        found = bool(made.leftovers())
-        made.up(hosts=3, options={name: HostOptions(without=without) for name, without in LACKING.items()})
-        for host in made.hosts:
-            _expect_answers_soon(made, host)
-        yield made
-        # A lab that was there before stays, for whoever repeats single tests.
-        if not found:
-            for host in made.hosts:
-                made.faults.power_off(host.name)
-            made.down()
+def lab_name() -> str:
+    return os.environ.get("KVM_FLEET_TEST_LAB") or "it"
+
+
+@pytest.fixture(scope="session")
+def lab(own_lab: Lab) -> Lab:
+    own_lab.up(hosts=3, options={name: HostOptions(without=without) for name, without in LACKING.items()})
+    for host in own_lab.hosts:
+        _expect_answers_soon(own_lab, host)
+    return own_lab
 
 
 def _expect_answers_soon(lab: Lab, host: Host) -> None:
@@ -55,29 +48,17 @@ def _expect_answers_soon(lab: Lab, host: Host) -> None:
 
 
 @pytest.fixture(scope="session")
-def _ansible(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ansible:
-    return Ansible(lab.folder / "inventory.yml", tmp_path_factory.mktemp("ansible"))
-
-
-@pytest.fixture
-def ansible(_ansible: Ansible) -> Iterator[Ansible]:
-    """A controller whose playbooks end with the test."""
-    yield _ansible
-    _ansible.kill_jobs()
-
-
-@pytest.fixture(scope="session")
-def host_cpus(_ansible: Ansible) -> dict[str, str]:
+def host_cpus(controller: Ansible) -> dict[str, str]:
     """The CPU that each host can give to guests, as host_info tells it."""
-    run = _ansible.start_tasks("hypervisors", [{"virtops.kvm_fleet.host_info": {}}]).wait()
-    assert run.code == 0, run.text
+    run = controller.start_tasks("hypervisors", [{"virtops.kvm_fleet.host_info": {}}]).wait()
+    assert [result.status for result in run.results] == ["ok"] * 3, run.text
     return {result.host: result.result["cpu_xml"] for result in run.results}
 
 
 @pytest.fixture(scope="session")
-def common_cpu(_ansible: Ansible, host_cpus: dict[str, str]) -> str:
+def common_cpu(controller: Ansible, host_cpus: dict[str, str]) -> str:
     """The CPU that all hosts share, as the collection computes it."""
-    result = _ansible.module("hv1", "cpu_baseline", cpus=list(host_cpus.values()))
+    result = controller.module("hv1", "cpu_baseline", cpus=list(host_cpus.values()))
     assert not result.get("failed"), result
     return str(result["cpu_xml"])
 

@@ -156,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="hvN:KEY=VALUE:…",
-        help="link=200mbit memory=MIB without=CPU,FEATURES (pods) cpu=MODEL (machines)",
+        help="link=200mbit memory=MIB without=CPU,FEATURES vendor=Intel (pods) cpu=MODEL (machines)",
     )
     made.add_argument("--subnet", help="IPv4 network, /24 or larger")
     made.add_argument("--mirror", help="Debian mirror (default: the machine's own, or KVM_FLEET_LAB_MIRROR)")

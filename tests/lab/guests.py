@@ -19,6 +19,9 @@ from .logs import Logs
 from .shell import wait_for
 from .verdict import Verdict, read_log
 
+# What grows in the verdict of every guest that is alive.
+CHECKS = ("ticks", "memory_ok", "cpu_checks")
+
 if TYPE_CHECKING:
     from .lab import Lab
 
@@ -68,19 +71,19 @@ class Guests:
         return domain_xml(spec, self.lab[host].surroundings)
 
     def start(self, name: str, host: str, wait_boot: bool = True, timeout: Optional[float] = None) -> None:
-        """Start a defined guest; with `wait_boot` return when it ticks and has verified its memory once."""
+        """Start a defined guest; with `wait_boot` return when it ticks and has verified memory and CPU."""
         before = self.verdict(name)
         self.lab[host].virsh("start", name, timeout=60 * self.lab.kind.patience)
         if wait_boot:
             self.wait_boot(name, after=before, timeout=timeout)
 
     def wait_boot(self, name: str, after: Optional[Verdict] = None, timeout: Optional[float] = None) -> Verdict:
-        """Wait until the guest has booted once more than in `after`, ticks and has verified its memory."""
+        """Wait until the guest has booted once more than in `after`, ticks and has verified its memory and its CPU."""
         known = after or read_log("")
 
         def ready() -> bool:
             now = self.verdict(name)
-            return now.boots > known.boots and now.ticks > known.ticks and now.memory_ok > known.memory_ok
+            return all(getattr(now, count) > getattr(known, count) for count in ("boots", *CHECKS))
 
         wait_for(f"guest {name} to boot (see {self.log(name)})", ready, timeout or 120 * self.lab.kind.patience)
         return self.verdict(name)
@@ -90,6 +93,17 @@ class Guests:
         start = self.verdict(name).ticks
         limit = timeout or 30 * self.lab.kind.patience
         wait_for(f"guest {name} to tick", lambda: self.verdict(name).ticks >= start + more, limit)
+        return self.verdict(name)
+
+    def wait_checked(self, name: str, timeout: Optional[float] = None) -> Verdict:
+        """Wait until the guest has ticked and has verified its memory and its CPU, twice each, from now on."""
+        start = self.verdict(name)
+
+        def done() -> bool:
+            now = self.verdict(name)
+            return all(getattr(now, count) >= getattr(start, count) + 2 for count in CHECKS)
+
+        wait_for(f"guest {name} to check itself", done, timeout or 60 * self.lab.kind.patience)
         return self.verdict(name)
 
     def log(self, name: str) -> Path:

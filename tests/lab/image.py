@@ -17,7 +17,8 @@ from .shell import LabError, Progress, run
 from .tree import KERNEL_DIR, cache_dir, cache_lock, remove_partial
 
 SOURCE = Path(__file__).parent / "guest"
-RECIPE = 2  # raise it when the steps below change the content
+RECIPE = 3  # raise it when the steps below change the content
+CHECKS = ("memcheck", "cpucheck")  # each one C source
 PROGRAMS = ("usr/sbin/qemu-ga",)
 FOLDERS = ("bin", "sbin", "proc", "sys", "dev", "run", "tmp", "etc", "var/run")
 APPLETS = ("sh", "mount", "cat", "grep", "cut", "sleep", "echo", "date")
@@ -26,9 +27,7 @@ APPLETS = ("sh", "mount", "cat", "grep", "cut", "sleep", "echo", "date")
 def ensure_image(tree: Path, progress: Progress) -> Path:
     """Return the folder with `vmlinuz` and `initrd.gz`, making it first if the cache lacks it."""
     cache = cache_dir()
-    content = b"".join(path.read_bytes() for path in sorted(SOURCE.iterdir()))
-    key = hashlib.sha256(f"{tree.name} {RECIPE} {APPLETS}".encode() + content).hexdigest()[:12]
-    image = cache / f"guest-{key}"
+    image = cache / f"guest-{image_key(tree)}"
     with cache_lock(cache):
         remove_partial(cache)
         if not image.is_dir():
@@ -38,6 +37,12 @@ def ensure_image(tree: Path, progress: Progress) -> Path:
             _build(tree, partial)
             partial.rename(image)
     return image
+
+
+def image_key(tree: Path, source: Path = SOURCE) -> str:
+    """A name for the content: an image made of other files is another one."""
+    content = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(source.iterdir()))
+    return hashlib.sha256(f"{tree.name} {RECIPE} {CHECKS} {APPLETS}".encode() + content).hexdigest()[:12]
 
 
 def _build(tree: Path, image: Path) -> None:
@@ -50,12 +55,12 @@ def _build(tree: Path, image: Path) -> None:
         root = Path(work) / "root"
         _fill(tree, root)
         inside = "/" + str(Path(work).relative_to(tree))
-        script = (
-            f"cd {inside}/root && tcc -std=c11 -D_DEFAULT_SOURCE -Wall -Werror -o bin/memcheck ../memcheck.c"
-            f" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -9 > {inside}/initrd.gz"
-        )
-        shutil.copyfile(SOURCE / "memcheck.c", Path(work) / "memcheck.c")
-        run(["chroot", str(tree), "sh", "-ec", script])
+        steps = [f"cd {inside}/root"]
+        for name in CHECKS:
+            shutil.copyfile(SOURCE / f"{name}.c", Path(work) / f"{name}.c")
+            steps.append(f"tcc -std=c11 -D_DEFAULT_SOURCE -Wall -Werror -o bin/{name} ../{name}.c")
+        steps.append(f"find . | busybox cpio -o -H newc 2>/dev/null | gzip -9 > {inside}/initrd.gz")
+        run(["chroot", str(tree), "sh", "-ec", "\n".join(steps)])
         shutil.copyfile(Path(work) / "initrd.gz", image / "initrd.gz")
 
 

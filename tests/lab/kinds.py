@@ -70,7 +70,7 @@ class PodKind(Kind):
     def check(self, spec: LabSpec) -> None:
         for name, options in spec.hosts.items():
             if options.cpu:
-                raise LabError(f"{name}: cpu is an option of machines (--kind machine); pods have without=FEATURES")
+                raise LabError(f"{name}: cpu is an option of machines (--kind machine); pods have without and vendor")
 
     def base(self, spec: LabSpec, progress: Progress, mirror: Optional[str] = None, *, booted: bool) -> Base:
         tree = ensure_tree(progress, mirror)
@@ -103,8 +103,9 @@ class MachineKind(Kind):
 
     def check(self, spec: LabSpec) -> None:
         for name, options in spec.hosts.items():
-            if options.without:
-                raise LabError(f"{name}: without is an option of pods; machines have cpu=MODEL,-FEATURE")
+            for option in ("without", "vendor"):
+                if getattr(options, option):
+                    raise LabError(f"{name}: {option} is an option of pods; machines have cpu=MODEL,-FEATURE")
             if options.memory_mib and options.memory_mib < SMALLEST_MIB:
                 raise LabError(f"{name}: memory={options.memory_mib}: a machine needs {SMALLEST_MIB} MiB")
 

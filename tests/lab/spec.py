@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
 from .machine.qemu import check_cpu
-from .pod.cpu_patch import FEATURES
+from .pod.cpu_patch import FEATURES, VENDORS
 from .shell import LabError
 
 DEFAULT_STATE = "/run/kvm_fleet_lab"
@@ -37,12 +37,14 @@ class HostOptions:
     without: CPU features its QEMU does not have (libvirt names). link: rate of its network link as tc writes it, or
     None for no limit. memory_mib: a machine's memory; for a pod, what the collection's capacity arithmetic is made to
     see; 0 = what the kind has by default. cpu: a machine's QEMU CPU model; "" = what hosts of its number have.
+    vendor: of a pod's CPU, Intel or AMD; "" = AMD, which is what TCG says.
     """
 
     without: Tuple[str, ...] = ()
     link: Optional[str] = None
     memory_mib: int = 0
     cpu: str = ""
+    vendor: str = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.without) - set(FEATURES))
@@ -52,6 +54,8 @@ class HostOptions:
             raise LabError(f"link: {self.link!r} is not a rate such as 200mbit")
         if self.cpu:
             check_cpu(self.cpu)
+        if self.vendor and self.vendor not in VENDORS:
+            raise LabError(f"vendor: {self.vendor!r} is none of {', '.join(VENDORS)}")
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,11 @@ def parse_host_option(text: str) -> Tuple[str, HostOptions]:
             options = replace(options, memory_mib=int(value))
         elif key == "cpu":
             options = replace(options, cpu=value)
+        elif key == "vendor":
+            options = replace(options, vendor=value)
         else:
-            raise LabError(f"--host {text}: {part!r} is none of without=FEATURES, link=RATE, memory=MIB, cpu=MODEL")
+            known = "without=FEATURES, vendor=VENDOR, link=RATE, memory=MIB, cpu=MODEL"
+            raise LabError(f"--host {text}: {part!r} is none of {known}")
     return host, options
 
 
@@ -172,7 +179,7 @@ def merge_hosts(
 
 def hardware(options: HostOptions) -> Tuple[object, ...]:
     """What cannot change while a host runs."""
-    return options.without, options.cpu
+    return options.without, options.cpu, options.vendor
 
 
 def state_root() -> Path:

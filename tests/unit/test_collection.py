@@ -55,4 +55,4 @@ def test_a_role_specifies_its_arguments_with_its_name_as_prefix(role: Path) -> N
     specs = load(role / "meta" / "argument_specs.yml")["argument_specs"]
     options = [name for spec in specs.values() for name in spec.get("options", {})]
     assert "main" in specs
-    assert [name for name in options if not name.startswith(f"{role.name}_")] == []
+    assert [name for name in options if name != role.name and not name.startswith(f"{role.name}_")] == []

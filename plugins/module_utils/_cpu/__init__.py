@@ -20,25 +20,54 @@ from ._describe import (
     cpu_from_element,
     parse_cpu,
 )
-from ._pool import pool_cpu
+from ._host_mask import HIDEABLE, hideable
+from ._limits import Limit, gain_without, limits, masked
+from ._nested import NESTED, is_nested
+from ._options import CpuOptions
+from ._pool import PoolCpu, pool_cpu
+from ._preset import Preset
+from ._presets import PRESETS, basic_preset, default_pools, is_default_name, strongest, tiers
+from ._warnings import cpu_warnings
+from ._xsave import XsaveDifference, components_of, layout_differences
 
 __all__ = [
+    "HIDEABLE",
+    "NESTED",
+    "PRESETS",
     "AddressBits",
     "CpuDescription",
     "CpuDifference",
     "CpuModel",
+    "CpuOptions",
     "CpuTopology",
     "DomainCapabilities",
     "Feature",
+    "Limit",
+    "PoolCpu",
+    "Preset",
     "Signature",
     "TscCounter",
+    "XsaveDifference",
+    "basic_preset",
+    "components_of",
     "cpu_from_element",
+    "cpu_warnings",
+    "default_pools",
     "difference",
     "from_domain_capabilities",
+    "gain_without",
+    "hideable",
     "host_cpu_xml",
+    "is_default_name",
+    "is_nested",
+    "layout_differences",
+    "limits",
+    "masked",
     "missing",
     "parse_cpu",
     "pool_cpu",
     "required",
     "same_cpu",
+    "strongest",
+    "tiers",
 ]

@@ -39,6 +39,11 @@ class HostPaths:
         return self.state / "history.json"
 
     @property
+    def pool_record(self) -> Path:
+        """Which CPU pool the host is in; ``setup`` shows it as ``ansible_local.kvm_fleet_pool``."""
+        return self.root / "etc/ansible/facts.d/kvm_fleet_pool.fact"
+
+    @property
     def hook(self) -> Path:
         """The cordon hook. libvirt runs the files of a ``qemu.d`` directory since 6.5.0."""
         return self.root / "etc/libvirt/hooks/qemu.d/kvm_fleet"

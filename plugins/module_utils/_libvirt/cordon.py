@@ -14,9 +14,8 @@ from typing import Any, Dict, List, Optional
 from .._errors import FleetError
 from .._host.hook import CORDON_PROBE, REFUSAL
 from .api import fleet_error, is_error, libvirt, translated
-from .connection import bounded, close, open_uri
-
-PROBE_TIMEOUT_S = 60.0
+from .connection import close, open_uri
+from .probe import default_type, probe_xml, started
 
 # Drivers that may run domains beside QEMU's on one host. A drained host has none of theirs either.
 OTHER_DRIVERS = ("lxc:///system", "ch:///system")
@@ -28,26 +27,14 @@ def cordon_is_active(conn: Any) -> bool:
     A paused domain of 16 MiB without disks is tried. Where it starts, the daemon does not run the hook: the domain is
     destroyed at once, by libvirt itself if this process dies. Raises ``probe_failed`` when it fails for another cause.
     """
-    flags = libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_AUTODESTROY
     doing = f"Cannot tell whether the cordon works, because the probe domain {CORDON_PROBE} failed"
     try:
-        domain = bounded(lambda: conn.createXML(probe_xml(_domain_type(conn)), flags), PROBE_TIMEOUT_S, doing)
+        with started(conn, probe_xml(CORDON_PROBE, default_type(conn)), CORDON_PROBE):
+            return False
     except libvirt.libvirtError as error:
         if is_error(error, "VIR_ERR_HOOK_SCRIPT_FAILED") and REFUSAL in (error.get_error_message() or ""):
             return True
         raise fleet_error(error, doing, "probe_failed") from error
-    with translated(f"Destroying the probe domain {CORDON_PROBE}", "probe_failed"):
-        domain.destroy()
-    return False
-
-
-def probe_xml(domain_type: str) -> str:
-    """Return the definition of the cordon probe; machine type and architecture are the host's defaults."""
-    return (
-        f"<domain type='{domain_type}'><name>{CORDON_PROBE}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu>"
-        "<os><type>hvm</type></os>"
-        "<devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>"
-    )
 
 
 def running_domains(conn: Any) -> List[Dict[str, str]]:
@@ -91,11 +78,3 @@ def _active(conn: Any) -> List[Dict[str, str]]:
         driver = str(conn.getType()).lower()
         domains = conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return [{"driver": driver, "name": str(domain.name())} for domain in domains]
-
-
-def _domain_type(conn: Any) -> str:
-    try:
-        conn.getDomainCapabilities(None, None, None, "kvm")
-    except libvirt.libvirtError:
-        return "qemu"
-    return "kvm"

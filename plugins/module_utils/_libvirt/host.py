@@ -12,15 +12,15 @@ import time
 from typing import Any, Dict, List, Mapping, Optional
 
 from .. import _xml
-from .._cpu import CpuDescription, DomainCapabilities, from_domain_capabilities, host_cpu_xml, parse_cpu
 from .._errors import FleetError
-from .._host import maintenance
+from .._host import maintenance, pool_record
+from .._host.cpuid import as_lists
 from .._host.cpus import read_cpus
 from .._host.machine import Machine, read_machine
 from .._host.paths import HostPaths
 from .._topology import Cell, format_cpuset, from_capabilities
 from .api import libvirt, translated
-from .cpu import domain_capabilities
+from .host_cpu import HostCpu, possible_presets, read_host_cpu, versions
 from .snapshot import CpuTable, without_unknown
 
 # What the inventory may say about a host; everything else is observed.
@@ -35,37 +35,50 @@ SETTINGS = (
 )
 
 
-def read_host(conn: Any, name: str, settings: Mapping[str, Any], cpus: CpuTable) -> Dict[str, Any]:
+def read_host(conn: Any, name: str, settings: Mapping[str, Any], cpus: CpuTable, found: HostCpu) -> Dict[str, Any]:
     """Return the host's entry of the snapshot and enter its CPU into ``cpus``; nothing is changed.
 
-    ``settings`` come from the inventory, with the names of the snapshot's fields (``SETTINGS``).
+    ``found`` is what ``read_host_cpu`` says. ``settings`` come from the inventory, with the names of the snapshot's
+    fields (``SETTINGS``).
     """
     _require_known(settings)
-    with translated("Reading the capabilities of the host"):
-        capabilities = str(conn.getCapabilities())
+    with translated("Reading the memory of the host"):
         memory_kib = conn.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS, 0)["total"]
-    domain_caps = from_domain_capabilities(domain_capabilities(conn))
     machine, kernel_cpus = read_machine(), read_cpus()
-    topology = from_capabilities(capabilities, kernel_cpus.online)
-    physical = parse_cpu(host_cpu_xml(capabilities))
+    topology = from_capabilities(found.capabilities, kernel_cpus.online)
     record: Dict[str, Any] = {
         "name": name,
         "collected_s": int(time.time()),
-        "uuid": uuid_in(capabilities),
+        "uuid": uuid_in(found.capabilities),
         "maintenance": maintenance.read(HostPaths()) is not None,
-        "virt_type": domain_caps.virt_type,
-        "cpu": _enter_cpu(domain_caps, physical, cpus),
+        "virt_type": found.offer.virt_type,
+        "cpu": _enter_cpu(found, cpus),
+        "cpu_presets": possible_presets(conn, found.vendor),
+        "xsave": as_lists(found.xsave()),
+        "tsc": found.tsc.to_data() if found.tsc else None,
         "topology": topology.as_dict(),
         "cells": [describe_cell(conn, cell) for cell in topology.cells],
         "offline_cpus": format_cpuset(kernel_cpus.offline),
         "isolated_cpus": machine.isolated_cpus,
         "machine_cpus": machine.machine_cpus,
         "memory_kib": memory_kib,
-        "machine_types": machine_types(capabilities, domain_caps.arch),
+        "machine_types": machine_types(found.capabilities, found.offer.arch),
         "networks": _networks(conn, machine),
-        "versions": _versions(conn, physical, machine),
+        "versions": versions(conn, found.physical, machine.kernel),
     }
-    return without_unknown({**record, **settings})
+    return without_unknown({**record, **settings, **_pool()})
+
+
+def _pool() -> Dict[str, Any]:
+    """Return the pool on record, which counts more than the inventory's: that one says what the host is to become.
+
+    A record that cannot be used is reported: it must neither hide the host nor pass for no record.
+    """
+    try:
+        record = pool_record.read()
+    except FleetError as error:
+        return {"cpu_pool_error": {"code": error.code, "msg": error.msg}}
+    return {} if record is None else {"pool": record.pool, "cpu_pool": record.to_data()}
 
 
 def _require_known(settings: Mapping[str, Any]) -> None:
@@ -91,15 +104,13 @@ def uuid_in(capabilities: str) -> str:
 
 def own_cpu(conn: Any, cpus: CpuTable) -> Optional[str]:
     """Enter the CPU that this hypervisor can give to guests into ``cpus``; return its identifier, if it has one."""
-    with translated("Reading the capabilities of the host"):
-        physical = parse_cpu(host_cpu_xml(conn.getCapabilities()))
-    return _enter_cpu(from_domain_capabilities(domain_capabilities(conn)), physical, cpus)
+    return _enter_cpu(read_host_cpu(conn), cpus)
 
 
-def _enter_cpu(domain_caps: DomainCapabilities, physical: CpuDescription, cpus: CpuTable) -> Optional[str]:
-    if domain_caps.host_model_xml is None:
+def _enter_cpu(found: HostCpu, cpus: CpuTable) -> Optional[str]:
+    if found.offer.host_model_xml is None:
         return None
-    return cpus.add(domain_caps.host_model_xml, physical.address.bits if physical.address else None)
+    return cpus.add(found.offer.host_model_xml, found.address_bits)
 
 
 def describe_cell(conn: Any, cell: Cell) -> Dict[str, Any]:
@@ -122,18 +133,3 @@ def _networks(conn: Any, machine: Machine) -> List[str]:
     with translated("Listing the networks"):
         active = conn.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
         return sorted({network.name() for network in active} | set(machine.bridges))
-
-
-def _versions(conn: Any, physical: CpuDescription, machine: Machine) -> Dict[str, str]:
-    with translated("Reading the versions of the hypervisor"):
-        versions = {
-            "libvirt": dotted(conn.getLibVersion()),
-            "qemu": dotted(conn.getVersion()),
-            "kernel": machine.kernel,
-        }
-    return versions if physical.microcode is None else {**versions, "microcode": hex(physical.microcode)}
-
-
-def dotted(number: int) -> str:
-    """Return libvirt's number for a version, major, minor and release in three decimal digits each, in dots."""
-    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

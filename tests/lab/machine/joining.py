@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
-WORDS = ("boot ", "tick ", "memory ")
+WORDS = ("boot ", "tick ", "memory ", "cpuid ")
 STARTS = re.compile("|".join(WORDS))
 TICKS = re.compile(
     r"boot cpus=\S+ id=(?P<boot>[0-9a-f]{8}) at=(?P<at>\d+) flags=.*"
     r"|tick (?P<number>\d+) up=\d+\.\d\d cpus=\S+ id=(?P<of>[0-9a-f]{8})"
 )
 LINE = re.compile(
-    TICKS.pattern + r"|memory ok pass=\d+|memory none: .*"
+    TICKS.pattern + r"|memory ok pass=\d+|memory none: .*|cpuid id=[0-9a-f]{16} vendor=[A-Za-z]{12}"
     r"|memory corrupt pass=\d+ words=\d+ page=\d+ found_pass=\d+ found_page=\d+"
 )
 

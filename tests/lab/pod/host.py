@@ -20,7 +20,7 @@ from ..domain import ON_POD, Surroundings
 from ..host import PROJECT, Base, GuestProcess, Host, guest_of
 from ..shell import LabError, run, wait_for
 from ..tree import cache_dir
-from .cpu_patch import patched_qemu
+from .cpu_patch import DEFAULT_VENDOR, CpuChange, patched_qemu
 from .rootfs import QEMU, RootPlan, write_upper
 
 
@@ -68,7 +68,8 @@ class PodHost(Host):
             run(["rm", "-rf", str(partial)])
             write_upper(self.spec, self.name, partial, self.folder.parent / "keys", controllers)
             partial.rename(upper)
-        qemu = patched_qemu(tree / QEMU, self.options.without, cache_dir()) if self.options.without else None
+        change = CpuChange(self.options.without, self.options.vendor or DEFAULT_VENDOR)
+        qemu = patched_qemu(tree / QEMU, change, cache_dir()) if change != CpuChange() else None
         plan = RootPlan(
             host=self.name,
             tree=str(tree),

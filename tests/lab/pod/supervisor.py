@@ -83,6 +83,8 @@ def main() -> int:
         if sys.argv[1] == "--inside":
             become_init(RootPlan(**json.loads(sys.argv[2])))
         folder, host = Path(sys.argv[1]), sys.argv[2]
+        if not (folder / host).exists():
+            return 0  # `down` was faster: it must find nothing again
         with file_lock(folder / host / "supervisor.lock", timeout=20):  # never two for one host
             return supervise(folder, host)
     except LabError as error:

@@ -2,15 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rules for libvirt's answers in maintenance: which errors mean that a driver is not there, and the probe domain."""
+"""Rules for libvirt's answers in maintenance: which errors mean that a driver is not there."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from typing import Optional
 
 import pytest
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host import hook
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import cordon
 
 
@@ -29,11 +27,3 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import 
 )
 def test_only_a_driver_that_is_not_there_is_passed_over(code: Optional[int], message: str, absent: bool) -> None:
     assert cordon.driver_is_absent(code, message) is absent
-
-
-def test_the_probe_is_small_has_no_disk_and_its_name_is_not_let_through() -> None:
-    domain = ET.fromstring(cordon.probe_xml("kvm"))
-    assert (domain.get("type"), domain.findtext("memory")) == ("kvm", "16")
-    assert domain.findtext("name") == hook.CORDON_PROBE
-    assert domain.findall("devices/disk") + domain.findall("devices/interface") == []
-    assert not hook.CORDON_PROBE.startswith(hook.PROBE_PREFIX)

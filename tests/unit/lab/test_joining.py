@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.lab.machine.joining import join
 from tests.lab.verdict import read_log
 
+CPU = "cpuid id=705ad538ef16735f vendor=GenuineIntel\r\n"
 BOOT = "boot cpus=0-1 id={boot} at={at} flags= fpu vme\r\n"
 
 
@@ -24,7 +25,7 @@ def boot(name: str = "0000000a", at: int = 100) -> str:
 
 
 def ticks(*numbers: int, name: str = "0000000a") -> str:
-    return "".join(f"tick {n} up={n}.05 cpus=0-1 id={name}\r\nmemory ok pass={n}\r\n" for n in numbers)
+    return "".join(f"tick {n} up={n}.05 cpus=0-1 id={name}\r\nmemory ok pass={n}\r\n{CPU}" for n in numbers)
 
 
 WHOLE = boot() + ticks(*range(1, 13))
@@ -47,6 +48,7 @@ OOPS = "[ 9.1] BUG: unable to handle page\r\n"
         ("went back in time across hosts", boot() + ticks(1, 2, 5), ticks(3, 4, 5), False),
         ("booted on both", boot() + ticks(1, 2), LATER, False),
         ("memory damaged elsewhere", WHOLE, CORRUPT, False),
+        ("another CPU elsewhere", boot() + ticks(1, 2), CPU.replace("7", "8") + ticks(3), False),
         ("kernel complained", boot() + ticks(1), OOPS + ticks(2), False),
         ("nothing anywhere", "", "", False),
     ],
@@ -79,7 +81,7 @@ def test_a_guest_may_move_in_the_middle_of_a_line(cut: int) -> None:
     place = WHOLE.index("tick 6 ") + cut
     joined = read_log(join({"hv1": WHOLE[:place], "hv2": WHOLE[place:]}))
     assert joined.intact
-    assert (joined.ticks, joined.memory_ok) == (12, 12)
+    assert (joined.ticks, joined.memory_ok, joined.cpu_checks) == (12, 12, 12)
 
 
 ENDS = [place + 1 for place, letter in enumerate(WHOLE) if letter == "\n"]

@@ -29,6 +29,7 @@ def host(kind: str, **options: Any) -> LabSpec:
     [
         ("pod", {"cpu": "EPYC"}, "cpu is an option of machines"),
         ("machine", {"without": ("avx2",)}, "without is an option of pods"),
+        ("machine", {"vendor": "Intel"}, "vendor is an option of pods"),
         ("machine", {"memory_mib": 512}, "needs 1024 MiB"),
     ],
 )
@@ -40,7 +41,7 @@ def test_an_option_of_the_other_kind_is_refused(kind: str, options: dict[str, ob
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("pod", {"without": ("avx2",), "link": "1gbit", "memory_mib": 1}),
+        ("pod", {"without": ("avx2",), "vendor": "Intel", "link": "1gbit", "memory_mib": 1}),
         ("machine", {"cpu": "SandyBridge", "link": "1gbit", "memory_mib": 1024}),
     ],
 )

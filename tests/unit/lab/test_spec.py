@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.shell import LabError
-from tests.lab.spec import HostOptions, LabSpec, default_subnet, merge_hosts, parse_host_option
+from tests.lab.spec import HostOptions, LabSpec, default_subnet, hardware, merge_hosts, parse_host_option
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from tests.lab.spec import HostOptions, LabSpec, default_subnet, merge_hosts, pa
     [
         ("hv1", "hv1", HostOptions()),
         ("hv2:without=fma,avx2", "hv2", HostOptions(without=("avx2", "fma"))),
+        ("hv2:vendor=Intel:without=avx2", "hv2", HostOptions(without=("avx2",), vendor="Intel")),
         ("hv3:link=200mbit", "hv3", HostOptions(link="200mbit")),
         ("hv3:link=none:memory=2048", "hv3", HostOptions(memory_mib=2048)),
         ("hv2:cpu=EPYC-Rome:memory=2048", "hv2", HostOptions(cpu="EPYC-Rome", memory_mib=2048)),
@@ -38,6 +39,7 @@ def test_host_option_reads(text: str, host: str, options: HostOptions) -> None:
         ("hv7", "hv1 to hv6"),
         ("hv1:without", "not KEY=VALUE"),
         ("hv1:without=avx9", "unknown CPU features avx9"),
+        ("hv1:vendor=VIA", "'VIA' is none of AMD, Intel"),
         ("hv1:link=fast", "not a rate"),
         ("hv1:cpu=Opteron_G4", "hangs"),
         ("hv1:cpu=a b", "not a CPU model"),
@@ -78,7 +80,7 @@ def test_labs_of_different_names_have_different_subnets_and_host_uuids() -> None
 
 
 def test_spec_survives_json() -> None:
-    spec = LabSpec(name="x", hosts={"hv1": HostOptions(without=("avx2",), link="1gbit", memory_mib=1)})
+    spec = LabSpec(name="x", hosts={"hv1": HostOptions(without=("avx2",), link="1gbit", memory_mib=1, vendor="Intel")})
     assert LabSpec.from_json(spec.to_json()) == spec
 
 
@@ -87,6 +89,19 @@ def test_kind_survives_json_and_was_pod_before_there_were_kinds() -> None:
     assert LabSpec.from_json(spec.to_json()) == spec
     old = '{"name": "x", "subnet": "10.9.8.0/24", "hosts": {"hv1": {"without": [], "link": null, "memory_mib": 4096}}}'
     assert LabSpec.from_json(old).kind == "pod"
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (HostOptions(link="1mbit", memory_mib=512), True),
+        (HostOptions(without=("avx2",)), False),
+        (HostOptions(vendor="Intel"), False),
+        (HostOptions(cpu="EPYC"), False),
+    ],
+)
+def test_a_host_that_runs_keeps_its_cpu(other: HostOptions, same: bool) -> None:
+    assert (hardware(other) == hardware(HostOptions())) is same
 
 
 KNOWN = {"hv1": HostOptions(link="1mbit"), "hv2": HostOptions()}

@@ -11,7 +11,14 @@ import pytest
 from tests.lab.verdict import Verdict, read_log
 
 
-def log(*ticks: int, boots: int = 1, more: str = "memory ok pass=0\n") -> str:
+def cpu(number: int = 1) -> str:
+    return f"cpuid id={number:016x} vendor=AuthenticAMD\n"
+
+
+MEMORY = "memory ok pass=0\n"
+
+
+def log(*ticks: int, boots: int = 1, more: str = MEMORY + cpu()) -> str:
     head = "boot cpus=0 flags=fpu\n" * boots
     return head + "".join(f"tick {n} up={n}.00 cpus=0-1\n" for n in ticks) + more
 
@@ -24,8 +31,13 @@ def log(*ticks: int, boots: int = 1, more: str = "memory ok pass=0\n") -> str:
         ("a tick is lost", log(1, 2, 4), False),
         ("two copies wrote", log(1, 2, 2, 3), False),
         ("rebooted", log(1, 2) + log(1, 2), False),
-        ("memory never checked", log(1, 2, more=""), False),
-        ("memory damaged", log(1, more="memory ok pass=0\nmemory corrupt pass=1 words=3 page=7\n"), False),
+        ("memory never checked", log(1, 2, more=cpu()), False),
+        ("memory damaged", log(1) + "memory corrupt pass=1 words=3 page=7\n", False),
+        ("CPU never checked", log(1, 2, more=MEMORY), False),
+        ("CPU is the same again and again", log(1) + cpu() * 3, True),
+        ("CPU changed", log(1) + cpu(2), False),
+        ("CPU changed and changed back", log(1) + cpu(2) + cpu(), False),
+        ("half a line about the CPU", log(1) + "cpuid id=00000000\n" + cpu(), True),
         ("kernel oops", log(1) + "[   3.1] BUG: unable to handle page fault\n", False),
         ("a line is still being written", log(1, 2) + "tick 9", True),
     ],
@@ -37,6 +49,26 @@ def test_intact(name: str, text: str, intact: bool) -> None:
 def test_counts() -> None:
     verdict = read_log(log(1, 2, 5, 5) + log(1))
     expected = Verdict(
-        boots=2, ticks=5, last_tick=1, gaps=2, repeats=1, memory_ok=2, uptime_s=1.0, longest_pause_s=3.0, cpus="0-1"
+        boots=2,
+        ticks=5,
+        last_tick=1,
+        gaps=2,
+        repeats=1,
+        memory_ok=2,
+        cpu_checks=2,
+        uptime_s=1.0,
+        longest_pause_s=3.0,
+        cpus="0-1",
+        cpu_id="0000000000000001",
+        cpu_vendor="AuthenticAMD",
     )
     assert verdict == expected
+
+
+def test_a_guest_may_have_another_cpu_after_a_reboot() -> None:
+    verdict = read_log(log(1, more=MEMORY + cpu(1)) + log(1, more=MEMORY + cpu(2)))
+    assert (verdict.cpu_changes, verdict.cpu_id) == (0, cpu(2)[9:25])
+
+
+def test_every_check_after_a_change_counts() -> None:
+    assert read_log(log(1) + cpu(2) + cpu(2) + cpu(1)).cpu_changes == 2

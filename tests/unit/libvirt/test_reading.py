@@ -16,7 +16,8 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migrat
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import bounded, remote_endpoint
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cpu import missing_in_message
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import state_of
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import describe_cell, dotted
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import describe_cell
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host_cpu import dotted
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vms import overhead_kib
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import Cell, PageSize
 

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""Why a host may not join a pool, looking at the host and the pool's CPU.
+
+``GUARDS`` is the registry; a new guard is a function and a line there. What depends on the other members is in
+``pairs``, and what libvirt and QEMU say is in ``agreement``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+
+from .._cpu import PoolCpu
+from .aims import no_cpu
+from .model import Fleet, Host, Refusal
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a pool demands of its members, as far as it is known yet.
+
+    ``cpu`` is missing while a baseline is to be computed, ``features`` (all that a guest sees) until they are proven.
+    ``preset`` is the name of the preset that ``cpu`` is.
+    """
+
+    pool: str
+    vendor: Optional[str] = None
+    virt_type: Optional[str] = None
+    cpu: Optional[PoolCpu] = None
+    features: Optional[FrozenSet[str]] = None
+    preset: Optional[str] = None
+    address_bits: Optional[int] = None
+    refuse_running: bool = True
+
+
+Guard = Callable[[Host, Terms, Fleet], Optional[Refusal]]
+
+
+def has_cpu(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    return no_cpu(host, terms.pool) if host.traits.features is None and host.cpu_xml is None else None
+
+
+def vendor(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    if terms.vendor is None or host.vendor == terms.vendor:
+        return None
+    msg = (
+        f"Host {host.name} has a CPU of vendor {host.vendor or 'unknown'}, and pool {terms.pool} is of {terms.vendor}."
+        " Put it into another pool."
+    )
+    facts = {"vendor": host.vendor, "needed_vendor": terms.vendor}
+    return Refusal("vendor", msg, host.name, terms.pool, facts)
+
+
+def virt_type(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    own = host.traits.virt_type
+    if terms.virt_type is None or own is None or own == terms.virt_type:
+        return None
+    what = {"kvm": "runs guests with KVM", "qemu": "emulates guests, for it has no KVM"}
+    msg = (
+        f"Host {host.name} {what.get(own, own)}, and the members of pool {terms.pool} do not: each is to be of type"
+        f" {terms.virt_type}. Make KVM work on all hosts (kvm_intel or kvm_amd, the setting of the firmware), or put"
+        " the host into another pool."
+    )
+    facts = {"virt_type": own, "needed_virt_type": terms.virt_type}
+    return Refusal("virt_type", msg, host.name, terms.pool, facts)
+
+
+def address_bits(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    needed = terms.cpu.address_bits if terms.cpu else terms.address_bits
+    own = host.traits.address_bits
+    if not needed or own is None or needed <= own:
+        return None
+    msg = (
+        f"Host {host.name} has {own} physical address bits, and guests of pool {terms.pool} have {needed}."
+        " Recalculate the pool, give it fewer address bits, or put the host into another pool."
+    )
+    facts = {"address_bits": own, "needed_address_bits": needed}
+    return Refusal("address_bits", msg, host.name, terms.pool, facts)
+
+
+def lacks_features(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    """Refuse what libvirt would: it compares with the same description of the host, but only the proof has its word."""
+    if terms.cpu is None:
+        return None
+    known = terms.preset is not None and host.presets is not None
+    if known and terms.preset in (host.presets or ()):
+        return None
+    lacking = [] if host.traits.features is None else sorted(set(terms.cpu.require) - host.traits.features)
+    if not lacking and not known:
+        return None
+    return lacking_refusal(host.name, terms.pool, lacking)
+
+
+def lacking_refusal(host: str, pool: str, lacking: List[str], reason: Optional[str] = None) -> Refusal:
+    """Return the refusal of a host that cannot give a pool's CPU."""
+    if lacking:
+        what = f"lacks {', '.join(lacking)}, which the CPU of pool {pool} has"
+    else:
+        what = f"cannot give guests the CPU of pool {pool}"
+    words = f" ({reason.rstrip('.')})" if reason else ""
+    msg = f"Host {host} {what}{words}. Recalculate the pool, or put the host into another one."
+    return Refusal("lacks_features", msg, host, pool, {"features": lacking})
+
+
+def running_vms(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    if not terms.refuse_running or terms.features is None:
+        return None
+    beyond = running_beyond(host, terms.features, fleet)
+    if not beyond:
+        return None
+    words = "; ".join(f"{vm}: {', '.join(features)}" for vm, features in sorted(beyond.items()))
+    msg = (
+        f"VMs run on host {host.name} with more than the CPU of pool {terms.pool} ({words}). Drain the host first, or"
+        " shut them down; they can be reported only, with running_vms=report."
+    )
+    vms = [{"vm": vm, "features": list(features)} for vm, features in sorted(beyond.items())]
+    return Refusal("running_vms", msg, host.name, terms.pool, {"vms": vms})
+
+
+def running_beyond(host: Host, features: FrozenSet[str], fleet: Fleet) -> Dict[str, Tuple[str, ...]]:
+    """Return the VMs of a host that run with more than ``features``, and with what."""
+    found = {vm.name: tuple(sorted((vm.features or frozenset()) - features)) for vm in fleet.on(host.name) if vm.active}
+    return {name: beyond for name, beyond in found.items() if beyond}
+
+
+# The cheap ones first, and those that no change of the pool's CPU would overcome.
+GUARDS: Tuple[Guard, ...] = (has_cpu, vendor, virt_type, address_bits, lacks_features, running_vms)
+
+
+def refuse(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
+    """Return the first reason why a host may not join."""
+    for guard in GUARDS:
+        found = guard(host, terms, fleet)
+        if found is not None:
+            return found
+    return None
