@@ -159,6 +159,31 @@ def test_records_of_a_newer_release_are_refused_and_kept(lab: Lab, ansible: Ansi
     assert records(lab)["hv2"]["pool"] == "silver"
 
 
+def test_a_host_changes_its_pool_in_a_maintenance(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("mover", "hv2"))
+    where = {"hv1": "gold", "hv2": "silver", "hv3": "gold"}
+    assert pools(ansible, where, running_vms="report").code == 0
+    variables = {
+        "maintenance_hosts": "hv2",
+        "maintenance_cpu_pool": True,
+        "maintenance_plan_options": {"stay_in_pool": False},
+        "cpu_pool": "gold",
+        "cpu_pool_recalc": "gold",
+    }
+    before = (fleet.picture(), records(lab))
+    planned = ansible.start(f"{COLLECTION}.maintenance", "--check", variables=variables).wait()
+    assert planned.code == 0, planned.text
+    assert (fleet.picture(), records(lab)) == before
+    done = ansible.start(f"{COLLECTION}.maintenance", variables=variables).wait()
+    assert done.code == 0, done.text
+    assert len(done.moved) == 2
+    assert state(lab) == {"hv1": ("gold", 2), "hv2": ("gold", 2), "hv3": ("gold", 2)}
+    assert set(LACKS["hv2"] + LACKS["hv3"]).isdisjoint(records(lab)["hv2"]["cpu"]["features"])
+    fleet.assert_intact_and_once("mover", "hv2")
+    again = ansible.start(f"{COLLECTION}.maintenance", variables=variables).wait()
+    assert (again.code, again.changed) == (0, []), again.text
+
+
 def test_what_has_changed_since_the_proof_is_shown_and_recorded(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have()
     assert pools(ansible, {"hv1": "gold"}).code == 0

@@ -75,7 +75,7 @@ def _judge(pool: PoolDraft, fleet: Fleet, request: Request, verdicts: Verdicts) 
         return _Judgement()
     target = pool.target
     if target.cpu is None:
-        target = baseline_target(target, pool.members, pool.policy, pool.name, request.candidates)
+        target = baseline_target(target, pool.members, pool.policy, pool.standing, request.candidates)
     broken = _unfit(pool, target, fleet)
     if broken is not None or target.cpu is None:
         return _Judgement(frozen=broken)

@@ -73,14 +73,28 @@ def _with_bits(cpu: PoolCpu, policy: Policy) -> PoolCpu:
 
 
 def baseline_target(
-    target: Target, members: Sequence[Host], policy: Policy, pool: str, candidates: Sequence[Candidate]
+    target: Target, members: Sequence[Host], policy: Policy, standing: Standing, candidates: Sequence[Candidate]
 ) -> Target:
     """Return a target that lacks a CPU with the one that was computed for these members, if it was."""
     wanted = compute_id(members)
-    fitting = [item for item in candidates if item.pool == pool and item.compute_id in (None, wanted)]
+    fitting = [item for item in candidates if item.pool == standing.pool and item.compute_id in (None, wanted)]
     if not fitting:
         return target
-    return replace(target, cpu=_restricted(fitting[-1], members, policy))
+    cpu = _restricted(fitting[-1], members, policy)
+    content = standing.content
+    if content is not None and _hides_what_is_gone(content.cpu, cpu, fitting[-1].features):
+        cpu = content.cpu
+    return replace(target, cpu=cpu)
+
+
+def _hides_what_is_gone(recorded: PoolCpu, computed: PoolCpu, features: FrozenSet[str]) -> bool:
+    """Whether the CPU on record only disables more, namely what no member has any more.
+
+    So a pool stays what it is when a kernel hides what the pool does not have anyway. ``features`` are those of
+    ``computed`` as libvirt expands it.
+    """
+    more = frozenset(recorded.disable) - frozenset(computed.disable)
+    return recorded == computed.with_disabled(more) and not more & features
 
 
 def _restricted(candidate: Candidate, members: Sequence[Host], policy: Policy) -> PoolCpu:

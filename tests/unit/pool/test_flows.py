@@ -234,6 +234,31 @@ def test_hosts_of_a_pool_must_agree_about_its_definition_and_others_may_leave_me
     assert pools(hosts) == {"gold": ["hv1", "hv2"]}
 
 
+def test_a_baseline_stays_when_a_host_hides_what_the_pool_does_not_have() -> None:
+    hosts = fleet(AVX, AVX | {"clwb", "rdpid"})
+    wanted = want("hv1:gold", "hv2:gold", definition="baseline")
+    cpu = one(converge(hosts, wanted), "gold")["cpu"]
+    assert "clwb" in cpu["disable"]
+    hosts[1].less = frozenset({"clwb"})
+    answer = converge(hosts, wanted)
+    assert of(answer, "hv2")["drift"]["lost"] == ["clwb"]
+    assert (one(answer, "gold")["status"], one(answer, "gold")["cpu"], generations(hosts)) == ("unchanged", cpu, [1, 1])
+    assert writes(ask(hosts, wanted)) == []
+
+
+def test_a_baseline_gains_what_all_hosts_have_by_now() -> None:
+    hosts = [Sim(name, less=frozenset({"aes"})) for name in ("hv1", "hv2")]
+    hosts[1].less |= {"vme"}
+    wanted = want("hv1:gold", "hv2:gold", definition="baseline")
+    before = one(converge(hosts, wanted), "gold")["cpu"]
+    hosts[1].less -= {"vme"}
+    answer = one(converge(hosts, wanted), "gold")
+    assert (answer["gained"], answer["lost"], generations(hosts)) == (["vme"], [], [2, 2])
+    after = answer["cpu"]
+    assert (before["model"], before["require"]) == (after["model"], after["require"])
+    assert "vme" in before["disable"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "bits"), [(None, 46), ("none", None), ("44", 44), (44, 44)], ids=["smallest", "none", "text", "number"]
 )
