@@ -62,8 +62,23 @@ options:
     description:
       - Number of the pool's state, the same on all members and greater with every change; required with
         O(state=present).
-      - If the record has a greater one for the same pool, another run was faster, and the task fails.
+      - If the record has a greater one for the same pool, or the same with other content, another run was faster, and
+        the task fails.
     type: int
+  previous:
+    description:
+      - The record that the host had when the plan was made. If it now has neither that nor the wanted one, another run
+        was faster, and the task fails.
+      - An empty mapping says that there was no record. If it is not set, only the records of O(pool) count, and with
+        O(state=absent) any record is removed.
+    type: dict
+    suboptions:
+      pool:
+        description: Name of the pool in that record.
+        type: str
+      generation:
+        description: Its generation.
+        type: int
   members:
     description:
       - The hosts of the pool, this one among them; required with O(state=present).
@@ -111,12 +126,18 @@ EXAMPLES = r"""
     cpu: "{{ planned.record.cpu }}"
     features: "{{ planned.record.cpu.features }}"
     host: "{{ inventory_hostname }}"
+    previous:
+      pool: "{{ described.host.cpu_pool.pool | default(omit) }}"
+      generation: "{{ described.host.cpu_pool.generation | default(omit) }}"
   become: true
   when: planned.action == 'write'
 
-- name: Take this host out of its pool
+- name: Take this host out of its pool, unless it has moved to another one
   virtops.kvm_fleet.cpu_pool:
     state: absent
+    previous:
+      pool: gold
+      generation: 3
   become: true
 """
 
@@ -253,6 +274,11 @@ SPEC = ArgumentSpec(
         "cpu": {"type": "dict"},
         "features": {"type": "list", "elements": "str"},
         "host": {"type": "str"},
+        "previous": {
+            "type": "dict",
+            "options": {"pool": {"type": "str"}, "generation": {"type": "int"}},
+            "required_together": [("pool", "generation")],
+        },
     },
     required_if=[
         ("state", "present", ("pool", "vendor", "definition", "generation", "members", "cpu", "features")),
@@ -267,13 +293,13 @@ def work(module: AnsibleModule) -> Outcome:
     wanted = pool.wanted_from(module.params) if module.params["state"] == "present" else None
     before = pool.observe(paths)
     record = proof = None
+    pool.check_unchanged(before, wanted, module.params["previous"])
     if wanted is not None:
-        pool.check_generation(before, wanted)
         with connection(module.params["uri"]) as conn:
             record, proof = pool.prove_record(conn, wanted)
     after = None if record is None else record.to_data()
     if before != after and not module.check_mode:
-        after = pool.carry_out(paths, wanted, record)
+        after = pool.carry_out(paths, wanted, record, module.params["previous"])
     facts = {
         "record": after,
         "previous_record": before,

@@ -46,6 +46,12 @@ options:
         description: The inventory's name of the host.
         type: str
         required: true
+      kept:
+        description:
+          - V(true) leaves the host in the pool of its record, or in none, and lets the others say what the CPU of that
+            pool is. All other keys but O(wanted[].name) are ignored then.
+        type: bool
+        default: false
       state:
         description: V(absent) takes the host out of its pool.
         type: str
@@ -66,6 +72,10 @@ options:
           - The width of physical addresses that guests see, in bits, or V(none) to leave it to the hypervisor.
           - Without it, the pool keeps what it has; a new baseline has the smallest width of all members.
         type: str
+      running_vms:
+        description: As O(running_vms), for this host. Without it, that option decides.
+        type: str
+        choices: [refuse, report]
   unavailable:
     description:
       - Hosts of the inventory that cannot be reached or are not in this run. A pool that has one of them as a member
@@ -81,8 +91,9 @@ options:
     default: []
   running_vms:
     description:
-      - Whether a host is refused (V(refuse)) that joins with running VMs whose CPU has more than the pool's, or
-        whether these VMs are only reported (V(report)).
+      - Whether a host is refused (V(refuse)) that joins with running VMs whose CPU has more than the pool's, features
+        or address bits, or whether these VMs are only reported (V(report)). VMs that were saved while they ran count
+        too.
     type: str
     choices: [refuse, report]
     default: refuse
@@ -203,7 +214,8 @@ pools:
     - Every pool, by name.
     - V(status) is V(unchanged), V(new), V(changed), V(removed) (no member is left), V(refused) (could not be
       changed as asked) or V(baseline) (its CPU has to be computed); for V(stat) V(settled), V(incomplete) (a run
-      was cut off), V(unavailable) (members were not seen) or V(drift) (a member has lost features of the pool).
+      was cut off), V(unavailable) (members were not seen) or V(drift) (a member has lost features of the pool, or
+      changed in what the pool relies on - V(virt_type), V(address_bits), V(xsave)).
     - V(compute_on) is the host that computes the baseline of V(compute_of) (different CPUs, each with V(name) of
       a host that has it, V(cpu_xml) and V(features)); V(compute_id) names this set.
     - V(members), V(joined) and V(left) are names of hosts, V(unavailable) those of V(members) that were not seen.
@@ -231,7 +243,11 @@ notes:
 restart_required:
   description:
     - VMs that run with more than the CPU of their pool and cannot move everywhere in it until they are stopped
-      and started - V(vm), V(uuid), V(host), V(pool) and the V(features) beyond it.
+      and started - V(vm), V(uuid), V(host), V(pool), the V(features) beyond it, and V(address_bits), the VM's
+      address width where that is larger than the pool's (else V(null)). V(saved) says that the VM does not run, but
+      was saved while it ran and resumes with its old CPU.
+    - For V(stat), also VMs that run with more than their host has today. V(lost) are those of V(features) that the
+      pool has and the host has lost. V(pool) is V(null) for hosts in no pool.
   returned: success
   type: list
   elements: dict
@@ -247,10 +263,12 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._snapshot_files 
 
 WANTED = {
     "name": {"type": "str", "required": True},
+    "kept": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "pool": {"type": "str"},
     "definition": {"type": "str"},
     "address_bits": {"type": "str"},
+    "running_vms": {"type": "str", "choices": ["refuse", "report"]},
 }
 
 CANDIDATE = {

@@ -113,7 +113,10 @@ cpu_models:
       deprecated: false
       blockers: [bmi2, avx2]
 snapshot:
-  description: The snapshot part with its V(version), V(cpus), V(hosts) and V(vms).
+  description:
+    - The snapshot part with its V(version), V(cpus), V(hosts) and V(vms).
+    - Each of V(cpus) has C(features), and C(address_bits) where the host's width of physical addresses is known or the
+      VM's CPU states one. A VM with a managed-save image has C(saved) and the CPU with which it resumes.
   returned: when O(snapshot_dir) is not given
   type: dict
 snapshot_file:

@@ -11,11 +11,15 @@ short_description: Write a CPU into the definitions of VMs
 description:
   - Replaces mode, model and features of the CPU in the persistent definition of one VM, of several, or of all VMs of a
     host. A VM's own topology, NUMA cells and cache settings stay, and so does everything else in the definition.
-  - A running VM keeps the CPU it was started with. RV(vms[].restart_required) tells when it differs. Features that QEMU
-    gives every guest with the new CPU do not count as a difference; to find them out, a guest without disks is started,
-    paused, for less than a second.
-  - Everything is checked before the first definition is written, and each is read back after it was written, for
-    libvirt may change or drop what it is given. A failure in the middle names the VMs that were written already.
+  - A running VM keeps the CPU it was started with, and so does one with a managed-save image, which resumes with it.
+    RV(vms[].restart_required) tells when it differs. Features that QEMU gives every guest with the new CPU do not count
+    as a difference; to find them out, a guest without disks is started, paused, for less than a second.
+  - A CPU that this host cannot give is written with a warning, for it may be meant for another host. One with a model
+    or features that libvirt does not know is refused. So is one with too few address bits for a VM, because QEMU does
+    not start it (C(phys-bits too low)).
+  - Everything is checked before the first definition is written. Each is read again just before it is written, so a VM
+    that has left the host stays away and is reported in RV(vms[].skipped), and read back afterwards, for libvirt may
+    change or drop what it is given. A failure in the middle names the VMs that were written already.
 attributes:
   check_mode:
     support: full
@@ -37,11 +41,13 @@ options:
   all:
     description:
       - All VMs of the host that have a definition and the host's own architecture and kind of virtualisation, but for
-        those in O(keep). For the others RV(vms[].skipped) says why they were left alone.
+        those in O(keep), and those whose memory needs more address bits than the CPU has. For the others
+        RV(vms[].skipped) says why they were left alone.
     type: bool
   keep:
     description:
       - Names or UUIDs of VMs that O(all) leaves alone. VMs that are not on this host do no harm.
+      - Only with O(all).
     type: list
     elements: str
     default: []
@@ -169,11 +175,33 @@ vms:
       description: The CPU in the definition, as libvirt keeps it.
       type: str
     restart_required:
-      description: Whether the VM runs with a CPU that lacks features of its definition, or has others.
+      description:
+        - Whether the VM runs with another CPU than its definition says, in features, mode, or width of addresses. A VM
+          with a managed-save image counts as running.
       type: bool
     difference:
       description: How the CPU of the running VM differs from its definition, null if it does not.
       type: dict
+      contains:
+        missing:
+          description: Features that the VM gets when it is started anew.
+          type: list
+          elements: str
+        extra:
+          description: Features that the VM loses when it is started anew.
+          type: list
+          elements: str
+        running_model:
+          description: The CPU model it runs with, null if libvirt names none.
+          type: str
+        mode:
+          description: The modes C(running) and C(defined), null if they are alike.
+          type: dict
+        address_bits:
+          description:
+            - The widths of physical addresses C(running) and C(defined), each null if left to QEMU; null if they are
+              alike.
+          type: dict
     skipped:
       description: Why the VM was left alone, null if it was not.
       type: str
@@ -186,7 +214,7 @@ cpu_xml:
   returned: when O(name) is given
   type: str
 restart_required:
-  description: Whether the VM runs with a CPU that lacks features of its definition, or has others.
+  description: Whether the VM runs with another CPU than its definition says.
   returned: when O(name) is given
   type: bool
 difference:
@@ -208,6 +236,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import CpuO
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_cpu import (
+    check_cpu,
     diff_texts,
     set_cpus,
     with_explicit_check,
@@ -259,6 +288,8 @@ def wanted_vms(params: Mapping[str, Any]) -> Optional[List[str]]:
     """Return the names of the VMs, None for all."""
     if params["all"]:
         return None
+    if params["keep"]:
+        raise FleetError("keep goes with all only. Leave those VMs out of the names instead.", "bad_options")
     names = [params["name"]] if params["name"] is not None else params["names"]
     if not names:
         raise FleetError("No VM is given. Give its name, several names, or set all to true.", "bad_input")
@@ -271,6 +302,7 @@ def work(module: AnsibleModule) -> Outcome:
     cpu_xml, warnings = wanted_cpu(params)
     names = wanted_vms(params)
     with connection(params["uri"]) as conn:
+        warnings = [*warnings, *check_cpu(conn, cpu_xml)]
         changes = set_cpus(conn, cpu_xml, names, params["keep"], module.check_mode)
     facts: Dict[str, Any] = {"vms": [change.as_dict() for change in changes]}
     if params["name"] is not None:

@@ -14,7 +14,7 @@ import tarfile
 import uuid
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
@@ -36,6 +36,9 @@ WRONG = {
     "another_element": "<domain/>",
     "unknown_model": "<cpu mode='custom'><model>Nonesuch</model></cpu>",
     "unknown_feature": "<cpu mode='custom'><model>Westmere</model><feature policy='require' name='nonesuch'/></cpu>",
+    "no_model": "<cpu match='exact'/>",
+    "unknown_feature_of_host_model": "<cpu mode='host-model'><feature policy='disable' name='nonesuch'/></cpu>",
+    "unknown_feature_of_passthrough": "<cpu mode='host-passthrough'><feature policy='disable' name='nonesuch'/></cpu>",
     "host_model": "<cpu mode='host-model'/>",
     "entity_bomb": BOMB,
     "external_entity": FILE,
@@ -47,6 +50,7 @@ SANDY = (
     "<cpu mode='custom' match='exact' check='partial'><model fallback='forbid'>SandyBridge</model>"
     "<feature policy='disable' name='tsc-deadline'/></cpu>"
 )
+NARROW = "<cpu mode='custom' match='exact'><model>kvm64</model><maxphysaddr mode='emulate' bits='36'/>"
 RECORD = "/etc/ansible/facts.d/kvm_fleet_pool.fact"
 
 
@@ -122,10 +126,23 @@ def test_unknown_cpu_is_not_written_to_a_vm_that_is_off(lab: Lab, ansible: Ansib
     fleet.have()
     lab.guests.define(GuestSpec("off"), "hv1")
     before = fleet.picture()
-    for name in ("unknown_model", "unknown_feature"):
-        result = ansible.module("hv1", "vm_cpu", name="off", cpu=WRONG[name])
+    wrong = [WRONG[name] for name in WRONG if name.startswith("unknown") or name == "no_model"]
+    for result in ansible.tasks("hv1", *(task("vm_cpu", name="off", cpu=cpu) for cpu in wrong)):
         assert (result["failed"], result["error"]) == (True, "bad_cpu"), result
     assert fleet.picture() == before
+
+
+def test_cpu_that_the_host_cannot_give_is_written_with_a_warning(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have()
+    define(lab, "off")
+    poorer, able = ansible.tasks(
+        "hv1",
+        task("vm_cpu", name="off", cpu=KVM64.format(feature("amx-tile"))),
+        task("vm_cpu", name="off", cpu=KVM64.format(feature("aes"))),
+    )
+    assert "amx-tile" in poorer["cpu_xml"]
+    assert "it lacks amx-tile" in " ".join(poorer["warnings"])
+    assert (able["changed"], able.get("warnings", [])) == (True, [])
 
 
 def test_baseline_names_the_hosts_that_cost_features(ansible: Ansible, host_cpus: Dict[str, str]) -> None:
@@ -326,6 +343,100 @@ def test_all_vms_get_a_cpu_but_those_that_cannot_or_shall_not(lab: Lab, ansible:
     assert "hypervisor" not in smaller["difference"]["extra"]
 
 
+@pytest.fixture
+def update(lab: Lab) -> Iterator[Callable[[], None]]:
+    """What takes from hv1 all that hv2 lacks, as an update of the microcode would."""
+    qemu, host = "/usr/bin/qemu-system-x86_64", lab["hv1"]
+
+    def take() -> None:
+        poorer = lab["hv2"].run(["base64", qemu]).stdout
+        host.run("base64 -d >/tmp/qemu; chmod 755 /tmp/qemu", stdin=poorer)
+        host.run(["mount", "--bind", "/tmp/qemu", qemu])
+        lab.faults.restart_libvirtd("hv1")
+
+    yield take
+    host.run(["umount", qemu])
+    lab.faults.restart_libvirtd("hv1")
+
+
+def test_vm_that_runs_keeps_what_its_host_has_lost(
+    lab: Lab, ansible: Ansible, fleet: Fleet, update: Callable[[], None]
+) -> None:
+    """libvirt cuts a model to what the host has today."""
+    fleet.have()
+    lacking = "".join(feature(name, "disable") for name in ("hle", "invpcid", "pcid", "rtm", "tsc-deadline"))
+    cpu = KVM64.replace("kvm64", "Haswell").format("<maxphysaddr mode='emulate' bits='39'/>" + lacking)
+    define(lab, "off", cpu)
+    define(lab, "on", cpu)
+    lab["hv1"].virsh("start", "on", "--paused")
+    update()
+    described, given = ansible.tasks("hv1", task("host_info"), task("vm_cpu", name="on", cpu=KVM64.format("")))
+    snapshot = described["snapshot"]
+    host = snapshot["cpus"][snapshot["hosts"][0]["cpu"]]
+    off, on = (snapshot["cpus"][vm["cpu"]] for vm in snapshot["vms"])
+    assert ["avx2" in cpu["features"] for cpu in (host, off, on)] == [False, False, True]
+    assert [cpu["address_bits"] for cpu in (off, on)] == [39, 39]
+    assert "avx2" in given["difference"]["extra"]
+
+
+def test_host_model_is_compared_by_what_the_vm_got(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have()
+    for name, cpu in (
+        ("alike", "<cpu mode='host-model'/>"),
+        ("poorer", KVM64.format("")),
+        ("richer", "<cpu mode='maximum'/>"),
+    ):
+        define(lab, name, cpu)
+        lab["hv1"].virsh("start", name, "--paused")
+    run, again = ansible.tasks("hv1", *[task("vm_cpu", all=True, mode="host-model")] * 2)
+    assert [(vm["name"], vm["changed"]) for vm in run["vms"]] == [("alike", False), ("poorer", True), ("richer", True)]
+    for result in (run, again):
+        differences = {vm["name"]: vm["difference"] for vm in result["vms"]}
+        assert differences["alike"] is None
+        assert (differences["poorer"]["mode"], "avx" in differences["poorer"]["missing"]) == (None, True)
+        assert differences["richer"]["mode"] == {"running": "maximum", "defined": "host-model"}
+
+
+def test_saved_vm_resumes_with_the_cpu_of_its_image(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have()
+    define(lab, "asleep", SANDY)
+    lab["hv1"].virsh("start", "asleep", "--paused")
+    lab["hv1"].virsh("managedsave", "asleep")
+    try:
+        wide = KVM64.format("<maxphysaddr mode='emulate' bits='41'/>")
+        given, described = ansible.tasks("hv1", task("vm_cpu", all=True, cpu=wide), task("host_info"))
+    finally:
+        lab["hv1"].virsh("managedsave-remove", "asleep")
+    after = ansible.module("hv1", "vm_cpu", name="asleep", cpu=wide)
+    (vm,) = described["snapshot"]["vms"]
+    assert (given["vms"][0]["changed"], vm["saved"], vm["state"]) == (True, True, "shutoff")
+    assert "avx" in described["snapshot"]["cpus"][vm["cpu"]]["features"]
+    assert "avx" in given["vms"][0]["difference"]["extra"]
+    assert given["vms"][0]["difference"]["address_bits"] == {"running": None, "defined": 41}
+    assert (after["changed"], after["restart_required"]) == (False, False)
+
+
+def test_cpu_too_narrow_for_the_memory_of_a_vm_is_not_written(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    """QEMU is asked for the last size that fits and the first that does not."""
+    fleet.have()
+    narrow = {"model": "kvm64", "address_bits": 36}
+    for name, most, machine in (("fits", 28, "q35"), ("large", 29, "q35"), ("old", 58, "pc"), ("oldest", 59, "pc")):
+        xml = tiny(name, "<cpu><numa><cell id='0' cpus='0' memory='1' unit='GiB'/></numa></cpu>")
+        room = f"<maxMemory slots='1' unit='GiB'>{most}</maxMemory><memory unit='GiB'>1</memory>"
+        xml = xml.replace("<memory unit='MiB'>16</memory>", room).replace("<type ", f"<type machine='{machine}' ")
+        lab["hv1"].run(["virsh", "-q", "define", "/dev/stdin"], stdin=xml)
+    every, one = ansible.tasks("hv1", task("vm_cpu", all=True, **narrow), task("vm_cpu", name="large", **narrow))
+    assert {vm["name"]: bool(vm["skipped"]) for vm in every["vms"]} == {
+        "fits": False, "large": True, "old": False, "oldest": True,
+    }  # fmt: skip
+    assert (one["error"], "from 37 address bits on, and the CPU has 36" in one["msg"]) == ("address_bits", True)
+    for name in ("large", "oldest"):
+        lab["hv1"].run(f'virsh dumpxml {name} | sed "s#<cpu.*#{NARROW}#" | virsh -q define /dev/stdin')
+    started = {vm["name"]: lab["hv1"].run(f"virsh -q start {vm['name']} --paused", check=False) for vm in every["vms"]}
+    assert {name: ran.returncode for name, ran in started.items()} == {"fits": 0, "large": 1, "old": 0, "oldest": 1}
+    assert all("phys-bits too low" in started[name].stderr for name in ("large", "oldest"))
+
+
 def test_failure_in_the_middle_names_the_vms_that_are_written(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have()
     define(lab, "first")
@@ -344,12 +455,13 @@ def test_cpu_is_given_in_options_and_what_may_be_dropped_is_warned_of(lab: Lab, 
     fleet.have()
     define(lab, "off")
     features = [{"name": "aes"}, {"name": "avx", "policy": "optional"}]
-    custom, again, host_model, nothing = ansible.tasks(
+    custom, again, host_model, nothing, kept = ansible.tasks(
         "hv1",
         task("vm_cpu", name="off", model="kvm64", address_bits=40, features=features),
         task("vm_cpu", name="off", model="kvm64", address_bits=40, features=features),
         task("vm_cpu", name="off", mode="host-model"),
         task("vm_cpu", all=False, mode="host-model"),
+        task("vm_cpu", names=["off"], keep=["off"], mode="host-model"),
     )
     assert (custom["changed"], again["changed"], host_model["changed"]) == (True, False, True)
     assert "optional of avx" in " ".join(custom["warnings"])
@@ -363,6 +475,7 @@ def test_cpu_is_given_in_options_and_what_may_be_dropped_is_warned_of(lab: Lab, 
     }  # fmt: skip
     assert ET.fromstring(host_model["cpu_xml"]).get("mode") == "host-model"
     assert (nothing["failed"], nothing["error"]) == (True, "bad_input")
+    assert (kept["failed"], kept["error"]) == (True, "bad_options")
 
 
 def is_clear_error(result: Dict[str, Any]) -> bool:

@@ -145,14 +145,23 @@ def test_a_record_that_cannot_be_overwritten_stays_as_it_is(
 
 
 def test_a_pool_that_went_on_is_not_set_back(lab: Lab, ansible: Ansible, options: Dict[str, Any]) -> None:
-    joined, older, other = ansible.tasks(
+    silver = {**options, "generation": 1, "pool": "silver"}
+    joined, older, content, other, moved, gone, *refused = ansible.tasks(
         "hv1",
-        task("cpu_pool", **options),
+        task("cpu_pool", **options, previous={}),
         task("cpu_pool", **{**options, "generation": 1}),
+        task("cpu_pool", **{**options, "definition": "baseline"}),
         # Another pool counts its own generations.
-        task("cpu_pool", check=True, **{**options, "generation": 1, "pool": "silver"}),
+        task("cpu_pool", check=True, **silver),
+        task("cpu_pool", check=True, **silver, previous={"pool": "gold", "generation": 2}),
+        task("cpu_pool", check=True, state="absent", previous={"pool": "gold", "generation": 2}),
+        task("cpu_pool", check=True, **silver, previous={}),
+        task("cpu_pool", **silver, previous={"pool": "gold", "generation": 1}),
+        task("cpu_pool", state="absent", previous={"pool": "silver", "generation": 2}),
     )
     assert (older["error"], older["generation"], older["found"]) == ("newer_generation", 1, 2)
+    assert [result.get("error") for result in (content, *refused)] == ["newer_generation"] * 4
+    assert (moved["record"]["pool"], gone["record"]) == ("silver", None)
     assert (other["record"]["pool"], other["record"]["generation"]) == ("silver", 1)
     assert json.loads(stored(lab)) == joined["record"]
 

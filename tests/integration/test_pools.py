@@ -32,7 +32,7 @@ def no_records(lab: Lab, fleet: Fleet) -> Iterator[None]:
 
 def remove_records(lab: Lab) -> None:
     for host in lab.hosts:
-        host.run(f"chattr -i {RECORD} 2>/dev/null; rm -rf {RECORD}", check=False)
+        host.run(f"umount {RECORD} 2>/dev/null; rm -rf {RECORD}", check=False)
 
 
 def pools(ansible: Ansible, where: Dict[str, Optional[str]], *arguments: str, **variables: Any) -> Run:
@@ -72,6 +72,8 @@ def test_check_mode_touches_nothing_and_a_second_run_changes_nothing(lab: Lab, a
     planned = pools(ansible, where, "--check", "--diff", definition="{{ 'baseline' if cpu_pool else none }}")
     assert planned.code == 0, planned.text
     assert "gold" in planned.text
+    diff = planned.of("cpu_pool", "hv1")[0].result["diff"]
+    assert ["<cpu mode=" in json.dumps(diff[side]) for side in ("before", "after")] == [False, True]
     assert (fleet.picture(), records(lab)) == (before, {})
     first = pools(ansible, where, definition="{{ 'baseline' if cpu_pool else none }}")
     assert first.code == 0, first.text
@@ -149,6 +151,43 @@ def test_a_member_that_does_not_answer_keeps_its_pool_as_it_is_and_others_go_on(
     assert state(lab) == {"hv1": ("gold", 1), "hv2": ("gold", 1), "hv3": ("silver", 1)}
 
 
+def test_nothing_ends_well_while_the_host_in_question_does_not_answer(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have()
+    lab.faults.kill_libvirtd("hv2")
+    try:
+        alone = pools(ansible, {"hv2": "gold"}, "--limit", "hv2")
+        shown = ansible.start(f"{COLLECTION}.pool_stat").wait()
+        asked = {"pool_preview_pool": "gold", "pool_preview_with": "hv2"}
+        previewed = ansible.start(f"{COLLECTION}.pool_preview", variables=asked).wait()
+    finally:
+        lab.faults.start_libvirtd("hv2")
+    assert "No host answers" in alone.text
+    assert "hv2 did not answer" in shown.text
+    assert "names hv2" in previewed.text
+    assert [run.code == 0 for run in (alone, shown, previewed)] == [False] * 3
+    assert [len(run.of("cpu_pool_plan")) for run in (alone, shown, previewed)] == [0, 1, 0]
+
+
+def test_only_the_hosts_in_question_change_and_a_record_that_cannot_be_written_is_told(
+    lab: Lab, ansible: Ansible, fleet: Fleet
+) -> None:
+    fleet.have()
+    assert pools(ansible, {"hv1": "gold", "hv2": "gold", "hv3": "gold"}).code == 0
+    before = state(lab)
+    where = {"hv1": "silver", "hv2": "silver", "hv3": "gold"}
+    assert pools(ansible, where, only="hv11").changed == []
+    assert state(lab) == before
+    # No file can take the place of a mount point.
+    lab["hv3"].run(f"mount --bind {RECORD} {RECORD}")
+    cut = pools(ansible, where, only="hv1")
+    assert cut.code != 0
+    assert [result.host for result in cut.of("cpu_pool") if result.result.get("failed")] == ["hv3"]
+    assert state(lab) == {"hv1": ("silver", 1), "hv2": ("gold", 2), "hv3": ("gold", 1)}
+    lab["hv3"].run(f"umount {RECORD}")
+    assert pools(ansible, where, only="hv1").code == 0
+    assert state(lab) == {"hv1": ("silver", 1), "hv2": ("gold", 2), "hv3": ("gold", 2)}
+
+
 def test_records_of_a_newer_release_are_refused_and_kept(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have()
     newer = '{"version": 99, "pool": "gold"}\n'
@@ -162,13 +201,13 @@ def test_records_of_a_newer_release_are_refused_and_kept(lab: Lab, ansible: Ansi
 def test_a_host_changes_its_pool_in_a_maintenance(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("mover", "hv2"))
     where = {"hv1": "gold", "hv2": "silver", "hv3": "gold"}
-    assert pools(ansible, where, running_vms="report").code == 0
+    assert pools(ansible, where, definition="baseline", running_vms="report").code == 0
     variables = {
         "maintenance_hosts": "hv2",
         "maintenance_cpu_pool": True,
         "maintenance_plan_options": {"stay_in_pool": False},
         "cpu_pool": "gold",
-        "cpu_pool_recalc": "gold",
+        "cpu_pool_definition": "baseline",
     }
     before = (fleet.picture(), records(lab))
     planned = ansible.start(f"{COLLECTION}.maintenance", "--check", variables=variables).wait()
@@ -213,6 +252,13 @@ def test_a_pool_that_cannot_be_is_one_clear_error(
     lab: Lab, ansible: Ansible, fleet: Fleet, pool: str, definition: Optional[str], code: str
 ) -> None:
     fleet.have()
-    run = pools(ansible, {"hv1": pool}, "--limit", "hv1,localhost", definition=definition)
+    run = pools(ansible, {"hv1": pool}, "--limit", "hv1", definition=definition)
     assert {entry["code"] for entry in refusals(run).values()} == {code}
     assert "hv1" not in state(lab)
+
+
+def test_a_recalculation_of_a_pool_that_does_not_exist_fails(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have()
+    run = pools(ansible, {"hv1": "gold"}, "--limit", "hv1", recalc="glod")
+    assert [entry["code"] for entry in refusals(run).values()] == ["pool_name"]
+    assert state(lab) == {"hv1": ("gold", 1)}

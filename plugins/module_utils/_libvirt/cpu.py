@@ -49,7 +49,10 @@ def own_cpu_xml(conn: Any) -> Optional[str]:
 
 
 def expand(conn: Any, cpu_xml: str) -> FrozenSet[str]:
-    """Return the whole set of features that a guest with this CPU has on this host."""
+    """Return the whole set of features that a guest started with this CPU now has on this host.
+
+    Features of the model that the host lacks are left out; those that the CPU lists are not (seen with 11.3).
+    """
     flags = libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
     with translated("Expanding a CPU into its features"):
         return required(parse_cpu(conn.baselineHypervisorCPU(None, None, None, None, [cpu_xml], flags)))
@@ -71,8 +74,16 @@ def expand_foreign(conn: Any, cpu_xml: str) -> FrozenSet[str]:
     return (features | required(described)) - without
 
 
+def emulated_bits(cpu: CpuDescription) -> Optional[int]:
+    """Return the width of physical addresses that a guest's CPU states, not one that it has from its host."""
+    return cpu.address.bits if cpu.address is not None and cpu.address.mode == "emulate" else None
+
+
 class Expander:
-    """Expands CPUs of many VMs and asks libvirt once for each different one."""
+    """Expands CPUs of many VMs and asks libvirt once for each different one.
+
+    As ``expand_foreign`` does: a VM may run with features that its host has lost since.
+    """
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn
@@ -81,7 +92,7 @@ class Expander:
     def features(self, cpu_xml: str) -> FrozenSet[str]:
         """Return the features of ``cpu_xml``."""
         if cpu_xml not in self._known:
-            self._known[cpu_xml] = expand(self._conn, cpu_xml)
+            self._known[cpu_xml] = expand_foreign(self._conn, cpu_xml)
         return self._known[cpu_xml]
 
 

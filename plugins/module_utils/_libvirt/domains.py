@@ -106,6 +106,21 @@ def live_xml(domain: Any) -> str:
         return str(domain.XMLDesc(0))
 
 
+def saved_xml(domain: Any) -> Optional[str]:
+    """Return the XML in the managed-save image of a VM, with the CPU it resumes with and without secrets.
+
+    That CPU is as it was in the definition at the start: what QEMU added is in no XML. ``None`` without an image, for
+    one that cannot be read, and with bindings that cannot read it (before 3.7).
+    """
+    read = getattr(domain, "managedSaveGetXMLDesc", None)
+    try:
+        return str(read(0)) if read is not None and domain.hasManagedSaveImage(0) else None
+    except libvirt.libvirtError as error:
+        if is_error(error, "VIR_ERR_NO_DOMAIN"):
+            raise
+        return None
+
+
 def define(conn: Any, xml: str, name: str) -> Any:
     """Define a VM anew and return it; ``xml`` must hold its secrets, or they are lost."""
     flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE

@@ -59,19 +59,53 @@ def observe(paths: HostPaths) -> Optional[Dict[str, Any]]:
     return pool_record.read_data(paths.pool_record)
 
 
-def check_generation(found: Optional[Mapping[str, Any]], wanted: Wanted) -> None:
-    """Raise ``newer_generation`` if the pool went on without the controller that asks."""
-    if found is None or found["pool"] != wanted.pool or found["generation"] <= wanted.generation:
-        return
-    raise FleetError(
-        f"The record of this host says generation {found['generation']} of pool {wanted.pool}, and generation "
-        f"{wanted.generation} was to be written: another run has changed the pool since the hosts were described. "
+def check_unchanged(
+    found: Optional[Mapping[str, Any]], wanted: Optional[Wanted], previous: Optional[Mapping[str, Any]]
+) -> None:
+    """Raise ``newer_generation`` if the pool or the host went on without the controller that asks.
+
+    ``found`` is the record of this host now, and ``wanted`` what it is to say, ``None`` to remove it. ``previous`` is
+    the ``pool`` and ``generation`` of the record that the plan was made with, both ``None`` if there was none; without
+    it only a pool's own generations are looked at.
+    """
+    there = None if found is None else (found["pool"], found["generation"])
+    asked = None if wanted is None else (wanted.pool, wanted.generation)
+    if there == asked:
+        fine = found is None or wanted is None or _content(found) == _content_of(wanted)
+    else:
+        fine = previous is None or there == (previous["pool"] and (previous["pool"], previous["generation"]))
+        fine = fine and not (there is not None and asked is not None and there[0] == asked[0] and there[1] > asked[1])
+    if not fine:
+        raise _went_on(there, asked)
+
+
+def _went_on(there: Optional[Tuple[str, int]], asked: Optional[Tuple[str, int]]) -> FleetError:
+    said, wanted = (
+        "no record" if version is None else f"generation {version[1]} of pool {version[0]}"
+        for version in (there, asked)
+    )
+    return FleetError(
+        f"This host has {said}, and {wanted} was to be written: it is newer than what the plan was made with, or the "
+        "same generation with other content, because another run has changed the pool since the hosts were described. "
         "Describe them again and plan again.",
         "newer_generation",
-        pool=wanted.pool,
-        generation=wanted.generation,
-        found=found["generation"],
+        pool=asked and asked[0],
+        generation=asked and asked[1],
+        found=there and there[1],
+        found_pool=there and there[0],
     )
+
+
+def _content(record: Mapping[str, Any]) -> Tuple[Any, ...]:
+    """Return what all members have in common in one generation; the host's own part may differ."""
+    members = sorted((member["uuid"], member["name"]) for member in record["members"])
+    cpu = record["cpu"]
+    return record["vendor"], record["definition"], members, PoolCpu.from_data(cpu), sorted(cpu["features"])
+
+
+def _content_of(wanted: Wanted) -> Tuple[Any, ...]:
+    members = [(member.uuid, member.name) for member in wanted.members]
+    return wanted.vendor, wanted.definition, members, wanted.cpu, list(wanted.features)
 
 
 def prove_record(conn: Any, wanted: Wanted) -> Tuple[PoolRecord, Proof]:
@@ -130,6 +164,11 @@ def _cause(proof: Mapping[str, Any], wanted: Wanted) -> Optional[str]:
     if probe is None or probe["error"]:
         return (probe or {}).get("error") or "no probe domain was started"
     differences = [
+        f"the {what} is {probe[key]} and not {getattr(wanted.cpu, key)}"
+        for key, what in (("model", "model"), ("vendor", "vendor"), ("address_bits", "width of addresses"))
+        if getattr(wanted.cpu, key) not in (None, probe[key])
+    ]
+    differences += [
         f"QEMU {verb} {', '.join(names)}"
         for verb, names in (
             ("does not give", _without(wanted.features, probe["features"])),
@@ -144,14 +183,18 @@ def _without(some: Any, others: Any) -> List[str]:
     return sorted(set(some) - set(others))
 
 
-def carry_out(paths: HostPaths, wanted: Optional[Wanted], record: Optional[PoolRecord]) -> Optional[Dict[str, Any]]:
+def carry_out(
+    paths: HostPaths,
+    wanted: Optional[Wanted],
+    record: Optional[PoolRecord],
+    previous: Optional[Mapping[str, Any]] = None,
+) -> Optional[Dict[str, Any]]:
     """Write the record, or remove it with ``None``, under the lock of the state directory; return what is read back."""
     files.make_directory(paths.state)
     with files.locked(paths.state):
         # Another controller may have written since the plan was made.
         found = observe(paths)
-        if wanted is not None:
-            check_generation(found, wanted)
+        check_unchanged(found, wanted, previous)
         after = None if record is None else record.to_data()
         if found != after:
             if record is None:

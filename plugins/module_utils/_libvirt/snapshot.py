@@ -13,7 +13,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional
 
 from .._cpu import parse_cpu
 from .api import translated
-from .cpu import Expander
+from .cpu import Expander, emulated_bits, expand
 
 VERSION = 1
 
@@ -22,19 +22,22 @@ class CpuTable:
     """The CPUs of one part, each once; identifiers are hashes of the content, so parts of many hosts merge by union."""
 
     def __init__(self, conn: Any) -> None:
+        self._conn = conn
         self._expander = Expander(conn)
         self.entries: Dict[str, Dict[str, Any]] = {}
 
     def add(self, cpu_xml: str, address_bits: Optional[int] = None) -> str:
-        """Enter a CPU that names its features, and return its identifier."""
-        features = self._expander.features(cpu_xml)
-        described = parse_cpu(cpu_xml)
-        return self._enter(described.vendor, described.model, features, address_bits, cpu_xml)
+        """Enter a CPU as guests get it that this host starts now, and return its identifier."""
+        return self._enter(expand(self._conn, cpu_xml), address_bits, cpu_xml)
 
-    def _enter(
-        self, vendor: Optional[str], model: Optional[str], features: FrozenSet[str], bits: Optional[int], cpu_xml: str
-    ) -> str:
-        names = sorted(features)
+    def add_vm(self, cpu_xml: str, running: bool) -> str:
+        """Enter the CPU of a VM and return its identifier; one that runs may have what its host has lost since."""
+        bits = emulated_bits(parse_cpu(cpu_xml))
+        return self._enter(self._expander.features(cpu_xml), bits, cpu_xml) if running else self.add(cpu_xml, bits)
+
+    def _enter(self, features: FrozenSet[str], bits: Optional[int], cpu_xml: str) -> str:
+        described, names = parse_cpu(cpu_xml), sorted(features)
+        vendor, model = described.vendor, described.model
         content = "\n".join([vendor or "", model or "", str(bits or ""), *names, cpu_xml])
         identifier = "c" + hashlib.sha256(content.encode()).hexdigest()[:12]
         entry: Dict[str, Any] = {"vendor": vendor, "model": model, "features": names, "xml": cpu_xml}

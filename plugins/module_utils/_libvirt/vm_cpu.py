@@ -4,24 +4,28 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""The CPU in the definitions of VMs: read all, decide all, then write and read back one by one."""
+"""The CPU in the definitions of VMs: read all, decide all, then write and read back one by one.
+
+A VM may leave the host, or be changed, after it was read; so each is read once more just before it is written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from .._cpu import DomainCapabilities, difference, from_domain_capabilities, parse_cpu, same_cpu
+from .._cpu import from_domain_capabilities, parse_cpu, same_cpu
 from .._domain import parse_domain, with_cpu
 from .._errors import FleetError
 from .._xml import parse_as, serialise
+from .address_space import bits_needed
 from .api import libvirt, translated
-from .cpu import Expander, compare, domain_capabilities, unknown_names
-from .domains import define, definition, get, live_xml
-from .probe import probe_cpu
+from .cpu import compare, domain_capabilities, unknown_names
+from .domains import define, definition, get
+from .running_cpu import RunningCpus, running_cpu
 
-# QEMU sets these by itself, the latter where the topology of the VM has more than one CPU in a socket.
-_QEMUS_OWN = frozenset({"hypervisor", "ht"})
+# Every libvirt for x86 knows it; its features need not be looked at to look up others.
+_KNOWN_MODEL = "kvm64"
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,12 @@ class CpuChange:
 
 @dataclass(frozen=True)
 class _Plan:
+    """``found`` and ``wanted`` are definitions of ``domain``."""
+
     change: CpuChange
-    definition: str
+    domain: Any
+    found: str = ""
+    wanted: str = ""
 
 
 def set_cpus(
@@ -66,20 +74,16 @@ def set_cpus(
     """Write ``cpu_xml`` into the definitions of these VMs, or of all but ``keep``, unless it is there already.
 
     ``names`` is ``None`` for all. Running VMs stay as they are. Nothing is written before everything is known to be
-    right; a failure later on carries ``written``, the VMs that have their new CPU.
+    right (``check_cpu`` first); a failure later on carries ``written``, the VMs that have their new CPU.
     """
-    _require_known(conn, cpu_xml)
-    planner = _Planner(conn, cpu_xml)
+    planner = _Planner(conn, cpu_xml, every=names is None, keep=keep)
     if names is not None:
-        plans = [planner.plan(domain) for domain in _different(conn, names)]
+        domains = _different(conn, names)
     else:
         with translated("Listing the VMs"):
             domains = sorted(conn.listAllDomains(), key=lambda domain: str(domain.name()))
-        caps = from_domain_capabilities(domain_capabilities(conn))
-        plans = [planner.plan_or_skip(domain, keep, caps) for domain in domains]
-    if check_mode:
-        return [plan.change for plan in plans]
-    return _write_all(conn, plans)
+    plans = [planner.plan(domain) for domain in domains]
+    return [plan.change for plan in plans] if check_mode else _write_all(planner, plans)
 
 
 def with_explicit_check(cpu_xml: str) -> str:
@@ -93,14 +97,22 @@ def with_explicit_check(cpu_xml: str) -> str:
     return serialise(element)
 
 
-def _require_known(conn: Any, cpu_xml: str) -> None:
-    """Raise ``bad_cpu`` for a model or feature that libvirt does not know; one that this host lacks is fine."""
+def check_cpu(conn: Any, cpu_xml: str) -> List[str]:
+    """Return a warning about what this host cannot give, for the CPU may be meant for another one.
+
+    Raises ``bad_cpu`` for a model or feature that libvirt does not know, and for a CPU that is none.
+    """
     described = parse_cpu(cpu_xml)
-    if described.model is None or described.mode not in (None, "custom"):
-        return
-    compare(conn, cpu_xml)
-    unknown = unknown_names(conn, described.model, sorted({feature.name for feature in described.features}))
-    if unknown.reasons:
+    custom = described.mode in (None, "custom")
+    if custom and described.model is None:
+        raise FleetError(
+            "The CPU has neither a model nor a mode that does without. Give it a model, or a mode such as host-model.",
+            "bad_cpu",
+        )
+    found = compare(conn, cpu_xml) if custom else None
+    model = described.model if custom and described.model is not None else _KNOWN_MODEL
+    unknown = unknown_names(conn, model, sorted({feature.name for feature in described.features}))
+    if unknown.features or (custom and unknown.model):
         words = "; ".join(unknown.reasons.values())
         raise FleetError(
             f"This host's libvirt does not understand the CPU: {words}. Take the name out of the CPU, or correct it.",
@@ -108,6 +120,10 @@ def _require_known(conn: Any, cpu_xml: str) -> None:
             unknown=sorted(unknown.reasons),
             libvirt_message=words,
         )
+    if found is None or found.result != "incompatible":
+        return []
+    cause = f"it lacks {', '.join(found.missing)}" if found.missing else found.reason or "libvirt does not say why"
+    return [f"This host cannot give its VMs this CPU: {cause}. They do not start here; move them to a host that can."]
 
 
 def _different(conn: Any, names: Sequence[str]) -> List[Any]:
@@ -117,84 +133,92 @@ def _different(conn: Any, names: Sequence[str]) -> List[Any]:
 
 
 class _Planner:
-    """What becomes of each VM; what libvirt and QEMU say to one CPU is asked once."""
+    """What becomes of each VM; with ``every`` those that cannot have the CPU are left alone."""
 
-    def __init__(self, conn: Any, wanted: str) -> None:
+    def __init__(self, conn: Any, wanted: str, every: bool, keep: Sequence[str]) -> None:
         self._conn = conn
         self._wanted = wanted
-        self._expander = Expander(conn)
-        self._given: Optional[FrozenSet[str]] = None
-
-    def plan_or_skip(self, domain: Any, keep: Sequence[str], caps: DomainCapabilities) -> _Plan:
-        name = str(domain.name())
-        try:
-            reason = self._reason_to_skip(domain, keep, caps)
-            return self.plan(domain) if reason is None else _Plan(CpuChange(name, skipped=reason), "")
-        except FleetError as error:
-            if error.facts.get("libvirt_code") != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-            return _Plan(CpuChange(name, skipped="it has left the host"), "")
+        self._every = every
+        self._keep_names, self._keep_uuids = frozenset(keep), frozenset(name.lower() for name in keep)
+        self._caps = from_domain_capabilities(domain_capabilities(conn)) if every else None
+        self._running = RunningCpus(conn, wanted)
 
     def plan(self, domain: Any) -> _Plan:
+        """Return what becomes of a VM; raises ``vm_transient`` and ``address_bits``."""
+        if self._every and (domain.name() in self._keep_names or domain.UUIDString() in self._keep_uuids):
+            return _Plan(CpuChange(str(domain.name()), skipped="it is to be kept"), domain)
+        try:
+            plan = self._draft(domain)
+            return replace(plan, change=replace(plan.change, difference=self._difference(domain, plan.change.after)))
+        except FleetError as error:
+            return _Plan(self._left_alone(domain, error), domain)
+
+    def write(self, plan: _Plan) -> CpuChange:
+        """Write what was planned, into the definition as it is now; a VM that has left would come to be here again."""
+        try:
+            now = self._draft(plan.domain)
+            after = _define(self._conn, now) if now.change.changed else now.change.after
+            same = now.found == plan.found
+            difference = plan.change.difference if same else self._difference(plan.domain, after)
+            return replace(now.change, after=after, difference=difference)
+        except FleetError as error:
+            return self._left_alone(plan.domain, error)
+
+    def _draft(self, domain: Any) -> _Plan:
         name = str(domain.name())
-        if not domain.isPersistent():
-            raise FleetError(
-                f"VM {name} is transient: it has no definition to write a CPU into. Define it first, or set the CPU "
-                "where it is created.",
-                "vm_transient",
-                vm=name,
-            )
-        before_xml = definition(domain)
-        planned_xml = with_cpu(before_xml, self._wanted)
-        before, planned = parse_domain(before_xml).cpu_xml, parse_domain(planned_xml).cpu_xml
-        if before is not None and planned is not None and same_cpu(before, planned):
-            planned = before
-        return _Plan(CpuChange(name, before, planned, self._running_difference(domain, planned)), planned_xml)
+        with translated(f"Reading VM {name}"):
+            persistent = domain.isPersistent()
+        if not persistent:
+            advice = "Define it first, or set the CPU where it is created."
+            raise _unfit(name, "vm_transient", "it is transient: it has no definition", advice)
+        found = definition(domain)
+        self._require_native(name, found)
+        wanted = with_cpu(found, self._wanted)
+        before, after = parse_domain(found).cpu_xml, parse_domain(wanted).cpu_xml
+        if before is not None and after is not None and same_cpu(before, after):
+            after = before
+        if before != after:
+            _require_room(name, wanted)
+        return _Plan(CpuChange(name, before, after), domain, found, wanted)
 
-    def _reason_to_skip(self, domain: Any, keep: Sequence[str], caps: DomainCapabilities) -> Optional[str]:
-        if domain.name() in keep or domain.UUIDString() in keep:
-            return "it is to be kept"
-        if not domain.isPersistent():
-            return "it is transient: it has no definition"
-        found = parse_domain(definition(domain))
-        if (found.arch, found.virt_type) != (caps.arch, caps.virt_type):
-            return f"it is a {found.virt_type} VM for {found.arch}, other than this host's {caps.virt_type} {caps.arch}"
-        return None
+    def _require_native(self, name: str, found: str) -> None:
+        caps, parsed = self._caps, parse_domain(found)
+        if caps is not None and (parsed.arch, parsed.virt_type) != (caps.arch, caps.virt_type):
+            other = f"it is a {parsed.virt_type} VM for {parsed.arch}"
+            reason = f"{other}, other than this host's {caps.virt_type} {caps.arch}"
+            raise _unfit(name, "vm_foreign", reason, "Leave it out.")
 
-    def _running_difference(self, domain: Any, defined: Optional[str]) -> Optional[Dict[str, Any]]:
-        if defined is None or not domain.isActive():
-            return None
-        running = parse_domain(live_xml(domain)).cpu_xml
-        if running is None:
-            return {"missing": [], "extra": [], "running_model": None}
-        if parse_cpu(defined).model is None or parse_cpu(running).model is None:
-            return _mode_difference(running, defined)
-        has, should = self._expander.features(running), self._expander.features(defined)
-        missing, extra = should - has, has - should - _QEMUS_OWN
-        if extra:
-            extra -= self._given_by_qemu()
-        if not missing and not extra:
-            return None
-        return {"missing": sorted(missing), "extra": sorted(extra), "running_model": parse_cpu(running).model}
+    def _difference(self, domain: Any, defined: Optional[str]) -> Optional[Dict[str, Any]]:
+        return self._running.difference(running_cpu(domain), defined)
 
-    def _given_by_qemu(self) -> FrozenSet[str]:
-        """Return what a VM started now would see: QEMU's models have features that libvirt's do not name."""
-        if self._given is None:
-            self._given = frozenset(probe_cpu(self._conn, self._wanted).features)
-        return self._given
+    def _left_alone(self, domain: Any, error: FleetError) -> CpuChange:
+        """Return why a VM is left alone, or raise the error again if it is not one of those."""
+        reason = error.facts.get("reason") if self._every else None
+        if error.facts.get("libvirt_code") == libvirt.VIR_ERR_NO_DOMAIN:
+            reason = "it has left the host"
+        if reason is None:
+            raise error
+        return CpuChange(str(domain.name()), skipped=reason)
 
 
-def _mode_difference(running: str, defined: str) -> Optional[Dict[str, Any]]:
-    # host-model and its like become a list of features only when a VM starts.
-    found = difference(parse_cpu(running), parse_cpu(defined))
-    return None if parse_cpu(running).mode == parse_cpu(defined).mode else found.as_dict()
+def _unfit(name: str, code: str, reason: str, advice: str) -> FleetError:
+    return FleetError(f"VM {name} cannot have this CPU: {reason}. {advice}", code, vm=name, reason=reason)
 
 
-def _write_all(conn: Any, plans: Sequence[_Plan]) -> List[CpuChange]:
+def _require_room(name: str, wanted: str) -> None:
+    """Raise ``address_bits`` if QEMU would not start the VM because its memory reaches beyond the CPU's addresses."""
+    address, needed = parse_cpu(wanted).address, bits_needed(wanted)
+    bits = (address.bits or address.limit) if address is not None else None
+    if bits is not None and needed is not None and bits < needed:
+        reason = f"with its memory QEMU starts it from {needed} address bits on, and the CPU has {bits}"
+        raise _unfit(name, "address_bits", reason, "Give the CPU more address bits, or the VM less (max)memory.")
+
+
+def _write_all(planner: _Planner, plans: Sequence[_Plan]) -> List[CpuChange]:
     done: List[CpuChange] = []
     for plan in plans:
         try:
-            done.append(_write(conn, plan) if plan.change.changed else plan.change)
+            done.append(planner.write(plan) if plan.change.changed else plan.change)
         except FleetError as error:
             written = [change.name for change in done if change.changed]
             told = f"{error.msg} Already written: {', '.join(written)}." if written else error.msg
@@ -203,9 +227,10 @@ def _write_all(conn: Any, plans: Sequence[_Plan]) -> List[CpuChange]:
     return done
 
 
-def _write(conn: Any, plan: _Plan) -> CpuChange:
+def _define(conn: Any, plan: _Plan) -> str:
+    """Define a VM as planned and return its CPU as libvirt keeps it."""
     name, planned = plan.change.name, plan.change.after
-    after = parse_domain(definition(define(conn, plan.definition, name))).cpu_xml
+    after = parse_domain(definition(define(conn, plan.wanted, name))).cpu_xml
     if after is None or planned is None or not same_cpu(after, planned):
         raise FleetError(
             f"libvirt keeps another CPU for VM {name} than it was given; compare `wanted` and `found`.",
@@ -213,7 +238,7 @@ def _write(conn: Any, plan: _Plan) -> CpuChange:
             wanted=planned,
             found=after,
         )
-    return replace(plan.change, after=after)
+    return after
 
 
 def diff_texts(changes: Sequence[CpuChange]) -> Tuple[str, str]:

@@ -15,7 +15,7 @@ from .._cpu import parse_cpu
 from .._domain import Domain, Policy, migration_blockers, migration_mode, parse_domain
 from .._host.machine import on_shared_storage
 from .api import is_error, libvirt, translated
-from .domains import DomainState, live_xml, state_of
+from .domains import DomainState, live_xml, saved_xml, state_of
 from .snapshot import CpuTable, without_unknown
 
 # Memory of a QEMU process beside its guest's: its own code and buffers, its vCPU threads, and the page tables of the
@@ -23,6 +23,9 @@ from .snapshot import CpuTable, without_unknown
 _OVERHEAD_BASE_KIB = 64 * 1024
 _OVERHEAD_PER_VCPU_KIB = 8 * 1024
 _PAGE_TABLE_SHARE = 512
+
+# Architectures whose guests have the CPU models and machine types of the host's.
+_SUBSETS = {"x86_64": ("i686",)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class _Listing:
     autostart: FrozenSet[str]
     persistent: FrozenSet[str]
     snapshots: FrozenSet[str]
+    saved: FrozenSet[str]
+    arch: str
 
 
 def read_vms(conn: Any, host: str, host_cpu: Optional[str], cpus: CpuTable) -> List[Dict[str, Any]]:
@@ -64,6 +69,9 @@ def _list(conn: Any) -> _Listing:
         autostart=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART),
         persistent=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
         snapshots=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT),
+        saved=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
+        # virNodeInfo.model is the name of the architecture.
+        arch=str(conn.getInfo()[0]),
     )
 
 
@@ -71,6 +79,9 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
     xml = domain.XMLDesc(0)
     parsed = parse_domain(xml)
     state = listing.states.get(parsed.uuid, DomainState("nostate", "unknown"))
+    saved = parsed.uuid in listing.saved and not state.active
+    resuming = _resuming(domain, parsed) if saved else parsed
+    foreign = parsed.arch not in (listing.arch, *_SUBSETS.get(listing.arch, ()))
     snapshots = domain.snapshotNum(0) if parsed.uuid in listing.snapshots else 0
     blockers = migration_blockers(xml, snapshots=snapshots, shared_path=on_shared_storage) if state.active else ()
     record: Dict[str, Any] = {
@@ -85,10 +96,12 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
         "memory_kib": parsed.memory_kib,
         "overhead_kib": overhead_kib(parsed.memory_kib, parsed.vcpus.maximum),
         "vcpus": parsed.vcpus.as_dict(),
-        "cpu": _cpu_of(parsed, host_cpu, cpus),
+        "saved": saved or None,
+        "cpu": None if foreign else _cpu_of(resuming, state.active, saved, host_cpu, cpus),
         "pinning": parsed.pinning_as_dict(),
         "huge_pages_kib": parsed.huge_pages_kib,
-        "machine_type": parsed.machine,
+        # Those of a host are for guests of its own architecture.
+        "machine_type": None if foreign else parsed.machine,
         "networks": list(parsed.networks),
         "storage": list(parsed.storage),
         "policy": policy_record(parsed),
@@ -102,16 +115,22 @@ def overhead_kib(memory_kib: int, vcpus: int) -> int:
     return _OVERHEAD_BASE_KIB + _OVERHEAD_PER_VCPU_KIB * vcpus + memory_kib // _PAGE_TABLE_SHARE
 
 
-def _cpu_of(domain: Domain, host_cpu: Optional[str], cpus: CpuTable) -> Optional[str]:
+def _resuming(domain: Any, defined: Domain) -> Domain:
+    """Return a VM with a managed-save image as it resumes, or as it is defined where the image cannot be read."""
+    xml = saved_xml(domain)
+    return defined if xml is None else parse_domain(xml)
+
+
+def _cpu_of(domain: Domain, running: bool, saved: bool, host_cpu: Optional[str], cpus: CpuTable) -> Optional[str]:
     if domain.cpu_xml is None:
         return None
     described = parse_cpu(domain.cpu_xml)
-    if described.mode in ("host-passthrough", "maximum"):
+    if described.mode in ("host-passthrough", "maximum") or (saved and described.mode == "host-model"):
         # It has whatever this host has, and libvirt does not list it.
         return host_cpu
-    if described.model is None:
+    if described.model is None or described.mode == "host-model":
         return None
-    return cpus.add(domain.cpu_xml)
+    return cpus.add_vm(domain.cpu_xml, running)
 
 
 def policy_record(domain: Domain) -> Dict[str, Any]:

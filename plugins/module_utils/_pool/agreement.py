@@ -143,10 +143,14 @@ def _compared(question: Question, cpu: PoolCpu, made: Mapping[str, Signature]) -
 
 
 def _reference(question: Question, made: Mapping[str, Signature]) -> Optional[Signature]:
-    """Return what all have to equal: what guests see so far, else what most old members make, else most hosts."""
+    """Return what all have to equal: what guests see so far, else what most old members make, else most hosts.
+
+    Once all old members give more than guests see so far, that is what guests get: nobody has to lose anything.
+    """
     everyone = [made[name] for name in sorted(made)]
     votes = [made[name] for name in sorted(made) if name in question.old] or everyone
-    if question.features is not None:
+    more = question.features is not None and len(set(votes)) == 1 and votes[0][3] > question.features
+    if question.features is not None and not more:
         same = [item for item in votes if item[3] == question.features]
         votes = same or [item for item in everyone if item[3] == question.features]
         if not votes:

@@ -20,6 +20,12 @@ from .settle import Standing
 # A host that is refused by a default pool for one of these tries the next one, which asks for less.
 WEAKER_MAY_FIT = ("lacks_features", "address_bits", "unknown_feature", "proof")
 
+
+def falls(refusal: Refusal) -> bool:
+    """Whether a host that a default pool refuses tries the next one: if it lacks something, not if it gives more."""
+    return refusal.code in WEAKER_MAY_FIT and bool(refusal.facts.get("missing", True))
+
+
 # Refusals that other parts of the plan have found, by host and pool.
 Rejected = Mapping[Tuple[str, str], Refusal]
 
@@ -37,6 +43,8 @@ def aim(wish: Wish, host: Host, standings: Mapping[str, Standing], rejected: Rej
     """Return where a host is to go."""
     if host.record_error is not None:
         return Aim(host, wish.pool, _record_error(host))
+    if wish.kept:
+        return _kept(host, standings, rejected)
     if not wish.present:
         return Aim(host, None)
     if wish.pool is not None:
@@ -48,6 +56,13 @@ def aim(wish: Wish, host: Host, standings: Mapping[str, Standing], rejected: Rej
         )
         return Aim(host, None, Refusal("default_pool", msg, host.name))
     return _default(host, standings, rejected)
+
+
+def _kept(host: Host, standings: Mapping[str, Standing], rejected: Rejected) -> Aim:
+    """Return the pool of the host's record; a member stays in it even if it no longer gives its CPU."""
+    pool = host.pool or ""
+    member = pool in standings and standings[pool].is_member(host)
+    return Aim(host, host.pool, None if member else rejected.get((host.name, pool)))
 
 
 def _record_error(host: Host) -> Refusal:
@@ -64,7 +79,7 @@ def _default(host: Host, standings: Mapping[str, Standing], rejected: Rejected) 
     tried: List[Tuple[str, str]] = []
     for preset in _ladder(host):
         known = rejected.get((host.name, preset.name))
-        if known is not None and known.code not in WEAKER_MAY_FIT:
+        if known is not None and not falls(known):
             return Aim(host, preset.name, known)
         reason = known.msg if known else _why_not(host, preset, standings.get(preset.name))
         if reason is None:

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
 from .._cpu import PoolCpu, hideable
 from .draft import Draft, PoolDraft
@@ -51,7 +53,7 @@ def answer(fleet: Fleet, request: Request, drafted: Draft, decisions: Mapping[st
         "refusals": [refusal.as_data() for refusal in refusals],
         "notes": notes_of(fleet, request, drafted, decisions),
         "restart_required": restart_required(
-            [(host, item.name, item.features) for item in results.values() for host in item.members], fleet
+            [item.placed(host) for item in results.values() for host in item.members], fleet
         ),
     }
 
@@ -65,7 +67,10 @@ class Result:
         self.features = decision.features
         self.before: Optional[Content] = pool.standing.content
         self.changes = pool.frozen is None
-        self.after = self.before if not self.changes else self._content()
+        made = self.before if not self.changes else self._content()
+        # Records share their content with what was read, so that comparing them ends at its identity.
+        self.after = self.before if made == self.before else made
+        self.names = frozenset(host.name for host in self.members)
 
     def _content(self) -> Optional[Content]:
         """Return what all members are to hold, as far as it is decided; features are empty until they are proven."""
@@ -75,7 +80,17 @@ class Result:
         features = self.features or frozenset()
         return Content(self.pool.vendor, self.pool.target.definition, members, self.decision.cpu, features)
 
-    @property
+    def placed(self, host: Host) -> Placed:
+        cpu = self.decision.cpu
+        return Placed(host, self.name, self.features, cpu.address_bits if cpu else None)
+
+    @cached_property
+    def data(self) -> Optional[Dict[str, Any]]:
+        """What the members are to hold in common, once it is proven: made once, for a large pool has a long list."""
+        known = self.after if self.features is not None else None
+        return None if known is None else _data(self.name, self.generation, known)
+
+    @cached_property
     def same(self) -> bool:
         """Whether the pool stays what it is, proofs permitting."""
         if self.before is None or self.after is None:
@@ -86,7 +101,7 @@ class Result:
             self.after.vendor, self.after.definition, self.after.members, self.after.cpu, known
         )
 
-    @property
+    @cached_property
     def generation(self) -> int:
         """The generation after the plan, 0 for none; an unfinished one that is what is wanted keeps its number."""
         if not self.members and self.changes:
@@ -97,7 +112,8 @@ class Result:
 
     @property
     def status(self) -> str:
-        if self.pool.policy.refusal is not None or (self.pool.frozen is not None and reported(self.pool)):
+        frozen = self.pool.frozen is not None and (self.before is None or reported(self.pool))
+        if self.pool.policy.refusal is not None or frozen:
             return "refused"
         if not self.members and self.changes:
             return "removed" if self.pool.left else "refused"
@@ -140,14 +156,14 @@ def _host(name: str, drafted: Draft, results: Mapping[str, Result], decided: boo
     aim, place = drafted.aims[name], drafted.places[name]
     host = aim.host
     result = results.get(place or "")
-    inside = result is not None and any(member.name == name for member in result.members)
-    result = result if inside else None
+    result = result if result is not None and name in result.names else None
     found = drift(host)
     record = _record(host, result) if result is not None and decided and result.changes else None
+    right = found is None and result is not None and _holds(host, result)
     beyond = _beyond(host, result.features) if result is not None else None
     return {
         "name": name,
-        "action": _action(host, place, record, name in drafted.refused, found is not None),
+        "action": _action(host, place, record is None or right, name in drafted.refused),
         "pool": place,
         "wanted_pool": aim.pool,
         "previous_pool": host.pool,
@@ -163,8 +179,8 @@ def _own_generation(host: Host, place: Optional[str]) -> Optional[int]:
     return host.record.generation if host.record is not None and place is not None else None
 
 
-def _action(host: Host, place: Optional[str], record: Optional[Dict[str, Any]], refused: bool, drifted: bool) -> str:
-    if record is not None and (drifted or not _holds(host, record)):
+def _action(host: Host, place: Optional[str], right: bool, refused: bool) -> str:
+    if not right:
         return "write"
     if refused:
         return "refused"
@@ -173,13 +189,10 @@ def _action(host: Host, place: Optional[str], record: Optional[Dict[str, Any]], 
 
 def _record(host: Host, result: Result) -> Optional[Dict[str, Any]]:
     """Return what a member has to hold, without what it proves itself."""
-    content = result.after
-    if content is None or result.features is None:
-        return None
-    return _data(result.name, result.generation, content, host.member)
+    return None if result.data is None else {**result.data, "host": _member(host.member)}
 
 
-def _data(pool: str, generation: int, content: Content, host: Member) -> Dict[str, Any]:
+def _data(pool: str, generation: int, content: Content) -> Dict[str, Any]:
     return {
         "version": VERSION,
         "pool": pool,
@@ -188,7 +201,6 @@ def _data(pool: str, generation: int, content: Content, host: Member) -> Dict[st
         "generation": generation,
         "members": [_member(member) for member in content.members],
         "cpu": {**content.cpu.as_data(), "xml": content.cpu.xml(), "features": sorted(content.features)},
-        "host": _member(host),
     }
 
 
@@ -196,9 +208,10 @@ def _member(member: Member) -> Dict[str, str]:
     return {"name": member.name, "uuid": member.uuid}
 
 
-def _holds(host: Host, record: Mapping[str, Any]) -> bool:
+def _holds(host: Host, result: Result) -> bool:
     own = host.record
-    return own is not None and _data(own.pool, own.generation, own.content, own.host) == record
+    wanted = (result.name, result.generation, result.after, host.member)
+    return own is not None and (own.pool, own.generation, own.content, own.host) == wanted
 
 
 def _beyond(host: Host, features: Optional[FrozenSet[str]]) -> Optional[List[str]]:
@@ -239,18 +252,30 @@ def _cpus(before: Optional[Content], cpu: Optional[PoolCpu], features: Optional[
     }
 
 
-def restart_required(
-    placed: Sequence[Tuple[Host, str, Optional[FrozenSet[str]]]], fleet: Fleet
-) -> List[Dict[str, Any]]:
-    """Return the VMs that run with more than the CPU of their host's pool."""
+@dataclass(frozen=True)
+class Placed:
+    """A host with the pool it is in, if any, and what VMs may have there.
+
+    That is ``features``, if they are known, without those ``lost`` by the host, and ``address_bits``.
+    """
+
+    host: Host
+    pool: Optional[str]
+    features: Optional[FrozenSet[str]]
+    address_bits: Optional[int] = None
+    lost: FrozenSet[str] = frozenset()
+
+
+def restart_required(placed: Sequence[Placed], fleet: Fleet) -> List[Dict[str, Any]]:
+    """Return the VMs that run with more than they may have where they are."""
     found: List[Dict[str, Any]] = []
-    for host, pool, features in placed:
-        beyond = {} if features is None else running_beyond(host, features, fleet)
-        for vm in fleet.on(host.name):
-            if vm.name in beyond and vm.active:
-                found.append(
-                    {"vm": vm.name, "uuid": vm.uuid, "host": host.name, "pool": pool, "features": list(beyond[vm.name])}
-                )
+    for item in placed:
+        if item.features is None:
+            continue
+        for beyond in running_beyond(item.host, item.features - item.lost, item.address_bits, fleet):
+            lost = sorted(item.features & item.lost & set(beyond.features))
+            where = {"uuid": beyond.vm.uuid, "host": item.host.name, "pool": item.pool, "lost": lost}
+            found.append({**beyond.as_data(), **where})
     return sorted(found, key=lambda item: (item["host"], item["vm"]))
 
 

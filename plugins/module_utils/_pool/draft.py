@@ -118,6 +118,7 @@ def _sketch(fleet: Fleet, request: Request, verdicts: Verdicts) -> _Sketch:
         why = _frozen(item, unseen[pool], Policy() if policy.refusal else policy) or verdicts.frozen.get(pool)
         if why is not None:
             frozen[pool] = why
+    frozen.update(_unknowable(request, known, hosts))
     return _Sketch(fleet, request, known, wanted, frozen, unseen, hosts)
 
 
@@ -160,12 +161,31 @@ def _frozen(standing: Standing, unseen: Tuple[str, ...], policy: Policy) -> Opti
     keeps = not policy.recalc and policy.definition != BASELINE and not policy.asks_for_change(standing)
     if standing.torn and keeps:
         holders = [host.name for host in standing.holders]
+        others = ", ".join(host.name for host in standing.holders if not standing.is_member(host))
+        leaving = f", or take {others} out of it in one run and in again in the next" if others else ""
         msg = (
             f"The records of pool {standing.pool} on {', '.join(holders)} disagree about generation {standing.highest},"
-            " as after two runs at once. Recalculate the pool."
+            f" as after two runs at once. Recalculate the pool{leaving}."
         )
         return Refusal("incomplete_generation", msg, pool=standing.pool, facts={"hosts": holders})
     return None
+
+
+def _unknowable(request: Request, known: Mapping[str, Standing], hosts: Mapping[str, Host]) -> Dict[str, Refusal]:
+    """Return why pools that no record names cannot be created: a host that wants to be in one may have its record."""
+    silent: Dict[str, List[str]] = {}
+    for wish in request.wishes:
+        if wish.present and wish.pool is not None and wish.pool not in known and hosts[wish.name].record_error:
+            silent.setdefault(wish.pool, []).append(wish.name)
+    return {pool: _cannot_be_new(pool, names) for pool, names in silent.items()}
+
+
+def _cannot_be_new(pool: str, names: List[str]) -> Refusal:
+    msg = (
+        f"Pool {pool} is not created, for the records of {', '.join(names)} cannot be read and may be of it"
+        " already. Mend these records first, or take the hosts out of the pool."
+    )
+    return Refusal("member_unavailable", msg, pool=pool, facts={"members": names})
 
 
 def _held(found: Mapping[str, Aim], staying: Mapping[str, Refusal], sketch: _Sketch) -> Dict[str, Refusal]:
@@ -186,20 +206,25 @@ def _placed(
 ) -> Tuple[Dict[str, PoolDraft], Dict[str, Refusal]]:
     """Return the pools, and which hosts are refused besides those that stay anyway."""
     going = {name: item.pool for name, item in found.items() if name not in staying}
-    names = sorted({pool for pool in going.values() if pool is not None} | set(sketch.standings))
+    comers: Dict[str, List[str]] = {}
+    for name, aimed in going.items():
+        if aimed is not None:
+            comers.setdefault(aimed, []).append(name)
+    names = sorted({*comers, *sketch.standings})
     pools: Dict[str, PoolDraft] = {}
     refused: Dict[str, Refusal] = {}
     for pool in names:
         standing = sketch.standing(pool)
         home = [host for host in standing.members if host.name in sketch.hosts]
         old = [host for host in home if going.get(host.name, pool) == pool]
-        joining = [sketch.hosts[name] for name, aim in going.items() if aim == pool and sketch.hosts[name] not in old]
+        staying_here = {host.name for host in old}
+        joining = [sketch.hosts[name] for name in comers.get(pool, ()) if name not in staying_here]
         if joining and not old and pool not in sketch.frozen:
             # Nobody stays, so nothing of it is kept: a run that is cut off here could not know it any more.
             standing = Standing(pool, highest=standing.highest, holders=standing.holders)
         pools[pool], why = _filled(pool, standing, old, joining, sketch)
         refused.update(why)
-        left = [host for host in home if host not in old]
+        left = [host for host in home if host.name not in staying_here]
         pools[pool] = replace(pools[pool], left=_ordered(left))
     return pools, refused
 
@@ -260,7 +285,7 @@ def _terms(made: PoolDraft, request: Request) -> Terms:
         features=content.features if content is not None and target.kept else None,
         preset=target.preset if _is_preset(target) else None,
         address_bits=made.policy.address_bits,
-        refuse_running=request.refuse_running,
+        reporting=request.reporting,
     )
 
 

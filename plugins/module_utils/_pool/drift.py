@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional
 
+from .._cpu import layout_differences
 from .model import Host, Record, Traits
 
 
@@ -23,15 +24,34 @@ def drift(host: Host) -> Optional[Dict[str, Any]]:
     if host.record is None:
         return None
     before, after = host.record.proven, host.traits
-    lost = _without(before, after)
+    gone = _without(before, after)
     found: Dict[str, Any] = {
         "versions": _pairs(before.versions, after.versions),
         "changed": _changed(before, after),
-        "lost": lost,
+        "lost": gone,
         "gained": _without(after, before),
-        "pool_lost": _pool_lost(host.record, lost),
+        "pool_lost": _pool_lost(host.record, gone),
     }
     return found if any(found.values()) else None
+
+
+def harms_pool(host: Host) -> bool:
+    """Whether a member is no longer what its pool needs, by what is known of it; a proof would say more."""
+    if host.record is None:
+        return False
+    before, after, content = host.record.proven, host.traits, host.record.content
+    needed, bits = content.cpu.address_bits, after.address_bits
+    return bool(
+        _pool_lost(host.record, _without(before, after))
+        or (None not in (before.virt_type, after.virt_type) and before.virt_type != after.virt_type)
+        or (needed is not None and bits is not None and bits < needed)
+        or (before.xsave and after.xsave and layout_differences(before.xsave, after.xsave, content.features))
+    )
+
+
+def lost(host: Host) -> FrozenSet[str]:
+    """Return the features that a member had when its pool was proven and has no more, as far as known."""
+    return frozenset(_without(host.record.proven, host.traits)) if host.record is not None else frozenset()
 
 
 def _without(some: Traits, other: Traits) -> List[str]:
@@ -40,8 +60,8 @@ def _without(some: Traits, other: Traits) -> List[str]:
     return sorted(some.features - other.features)
 
 
-def _pool_lost(record: Record, lost: List[str]) -> List[str]:
-    return [name for name in lost if name in record.content.features or name in record.content.cpu.require]
+def _pool_lost(record: Record, gone: List[str]) -> List[str]:
+    return [name for name in gone if name in record.content.features or name in record.content.cpu.require]
 
 
 def _changed(before: Traits, after: Traits) -> List[Dict[str, Any]]:

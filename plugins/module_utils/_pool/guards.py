@@ -13,11 +13,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from .._cpu import PoolCpu
 from .aims import no_cpu
-from .model import Fleet, Host, Refusal
+from .model import Fleet, Host, Refusal, Vm
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Terms:
     """What a pool demands of its members, as far as it is known yet.
 
     ``cpu`` is missing while a baseline is to be computed, ``features`` (all that a guest sees) until they are proven.
-    ``preset`` is the name of the preset that ``cpu`` is.
+    ``preset`` is the name of the preset that ``cpu`` is. On hosts that are ``reporting``, VMs may run with more.
     """
 
     pool: str
@@ -35,7 +35,7 @@ class Terms:
     features: Optional[FrozenSet[str]] = None
     preset: Optional[str] = None
     address_bits: Optional[int] = None
-    refuse_running: bool = True
+    reporting: FrozenSet[str] = frozenset()
 
 
 Guard = Callable[[Host, Terms, Fleet], Optional[Refusal]]
@@ -46,12 +46,18 @@ def has_cpu(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
 
 
 def vendor(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
-    if terms.vendor is None or host.vendor == terms.vendor:
+    if host.vendor is not None and terms.vendor in (None, host.vendor):
         return None
-    msg = (
-        f"Host {host.name} has a CPU of vendor {host.vendor or 'unknown'}, and pool {terms.pool} is of {terms.vendor}."
-        " Put it into another pool."
-    )
+    if host.vendor is None:
+        msg = (
+            f"Libvirt on host {host.name} does not tell the vendor of the CPU, and pool {terms.pool} has one vendor."
+            " Look at virsh domcapabilities there, or leave the host in no pool."
+        )
+    else:
+        msg = (
+            f"Host {host.name} has a CPU of vendor {host.vendor}, and pool {terms.pool} is of {terms.vendor}."
+            " Put it into another pool."
+        )
     facts = {"vendor": host.vendor, "needed_vendor": terms.vendor}
     return Refusal("vendor", msg, host.name, terms.pool, facts)
 
@@ -108,24 +114,52 @@ def lacking_refusal(host: str, pool: str, lacking: List[str], reason: Optional[s
 
 
 def running_vms(host: Host, terms: Terms, fleet: Fleet) -> Optional[Refusal]:
-    if not terms.refuse_running or terms.features is None:
+    if host.name in terms.reporting or terms.features is None:
         return None
-    beyond = running_beyond(host, terms.features, fleet)
+    beyond = running_beyond(host, terms.features, terms.cpu.address_bits if terms.cpu else None, fleet)
     if not beyond:
         return None
-    words = "; ".join(f"{vm}: {', '.join(features)}" for vm, features in sorted(beyond.items()))
     msg = (
-        f"VMs run on host {host.name} with more than the CPU of pool {terms.pool} ({words}). Drain the host first, or"
-        " shut them down; they can be reported only, with running_vms=report."
+        f"VMs run on host {host.name} with more than the CPU of pool {terms.pool}"
+        f" ({'; '.join(str(item) for item in beyond)}). Drain the host first, or shut them down; they can be reported"
+        " only, with running_vms=report."
     )
-    vms = [{"vm": vm, "features": list(features)} for vm, features in sorted(beyond.items())]
-    return Refusal("running_vms", msg, host.name, terms.pool, {"vms": vms})
+    return Refusal("running_vms", msg, host.name, terms.pool, {"vms": [item.as_data() for item in beyond]})
 
 
-def running_beyond(host: Host, features: FrozenSet[str], fleet: Fleet) -> Dict[str, Tuple[str, ...]]:
-    """Return the VMs of a host that run with more than ``features``, and with what."""
-    found = {vm.name: tuple(sorted((vm.features or frozenset()) - features)) for vm in fleet.on(host.name) if vm.active}
-    return {name: beyond for name, beyond in found.items() if beyond}
+@dataclass(frozen=True)
+class Beyond:
+    """A VM and what it runs with that it should not: features, and its address width if that is too large."""
+
+    vm: Vm
+    features: Tuple[str, ...] = ()
+    address_bits: Optional[int] = None
+
+    def __str__(self) -> str:
+        """Return the VM and what it has in words."""
+        bits = () if self.address_bits is None else (f"{self.address_bits} address bits",)
+        return f"{self.vm.name}{' (saved)' if self.vm.saved else ''}: {', '.join(self.features + bits)}"
+
+    def as_data(self) -> Dict[str, Any]:
+        return {
+            "vm": self.vm.name,
+            "features": list(self.features),
+            "address_bits": self.address_bits,
+            "saved": self.vm.saved,
+        }
+
+
+def running_beyond(
+    host: Host, features: FrozenSet[str], address_bits: Optional[int], fleet: Fleet
+) -> Tuple[Beyond, ...]:
+    """Return the VMs of a host that run, or were saved, with more than these features and this address width."""
+    found = (_beyond(vm, features, address_bits) for vm in fleet.on(host.name) if vm.has_cpu)
+    return tuple(item for item in found if item.features or item.address_bits is not None)
+
+
+def _beyond(vm: Vm, features: FrozenSet[str], address_bits: Optional[int]) -> Beyond:
+    wider = vm.address_bits is not None and address_bits is not None and vm.address_bits > address_bits
+    return Beyond(vm, tuple(sorted((vm.features or frozenset()) - features)), vm.address_bits if wider else None)
 
 
 # The cheap ones first, and those that no change of the pool's CPU would overcome.

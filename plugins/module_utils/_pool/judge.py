@@ -13,7 +13,7 @@ from typing import Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from .._cpu import PoolCpu
 from .agreement import Finding, Question, find
-from .aims import is_default
+from .aims import falls, is_default
 from .draft import Draft, PoolDraft, Verdicts
 from .draft import draft as make_draft
 from .guards import Terms, address_bits, has_cpu, lacks_features, running_vms
@@ -90,9 +90,9 @@ def _agreed(pool: PoolDraft, target: Target, finding: Finding, fleet: Fleet, req
     decision = Decision(finding.cpu, finding.features, finding.waiting, unknown=finding.unknown)
     if finding.features is None:
         return _Judgement(decision)
-    if not target.kept and layouts_clash(pool.old, finding.features, fleet):
+    if layouts_clash(pool.old, finding.features, fleet):
         return _Judgement(frozen=_clash(pool))
-    return _Judgement(decision, _late(pool, finding.features, fleet, request))
+    return _Judgement(decision, _late(pool, finding.cpu, finding.features, fleet, request))
 
 
 def _question(pool: PoolDraft, target: Target, cpu: PoolCpu) -> Question:
@@ -154,14 +154,15 @@ def _unfit(pool: PoolDraft, target: Target, fleet: Fleet) -> Optional[Refusal]:
 def _ruled_out(pool: PoolDraft, target: Target, finding: Finding, verdicts: Verdicts) -> _Judgement:
     """Return who is ruled out: newcomers if any of them is bad, else the change of the pool.
 
-    A member of a default pool that no longer gives its CPU tries the next weaker one first.
+    A member of a default pool that lacks something of its CPU tries the next weaker one first.
     """
     old = {host.name for host in pool.old}
     new = {name: refusal for name, refusal in finding.bad.items() if name not in old}
     if new:
         return _Judgement(rejected=new)
     if is_default(pool.name):
-        falling = {name: why for name, why in finding.bad.items() if (name, pool.name) not in verdicts.rejected}
+        known = verdicts.rejected
+        falling = {name: why for name, why in finding.bad.items() if falls(why) and (name, pool.name) not in known}
         if falling:
             return _Judgement(rejected=falling)
     first = finding.bad[min(finding.bad)]
@@ -186,15 +187,17 @@ def _lost(refusal: Refusal, pool: PoolDraft) -> Refusal:
 def _clash(pool: PoolDraft) -> Refusal:
     names = [host.name for host in pool.old]
     msg = (
-        f"Members of pool {pool.name} lay out the state of the CPU that the pool is to get in different ways"
+        f"Members of pool {pool.name} lay out the state of the CPU of the pool in different ways"
         f" ({', '.join(names)}). Make a pool of each kind, or define a CPU without these features."
     )
     return Refusal("xsave", msg, pool=pool.name, facts={"hosts": names})
 
 
-def _late(pool: PoolDraft, features: FrozenSet[str], fleet: Fleet, request: Request) -> Dict[str, Refusal]:
+def _late(
+    pool: PoolDraft, cpu: PoolCpu, features: FrozenSet[str], fleet: Fleet, request: Request
+) -> Dict[str, Refusal]:
     """Return the newcomers that are refused now that it is known what guests see."""
-    terms = Terms(pool.name, features=features, refuse_running=request.refuse_running)
+    terms = Terms(pool.name, cpu=cpu, features=features, reporting=request.reporting)
     found: Dict[str, Refusal] = {}
     for host in pool.joined:
         refusal = running_vms(host, terms, fleet)

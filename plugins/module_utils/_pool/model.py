@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from .._cpu import PoolCpu
@@ -67,9 +68,10 @@ class Content:
     cpu: PoolCpu
     features: FrozenSet[str]
 
-    def has(self, uuid: str) -> bool:
-        """Whether a host is a member."""
-        return any(member.uuid == uuid for member in self.members)
+    @cached_property
+    def uuids(self) -> FrozenSet[str]:
+        """The members by their identity."""
+        return frozenset(member.uuid for member in self.members)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Vm:
-    """A domain. ``features`` are those the running guest sees."""
+    """A domain. ``features`` and ``address_bits`` are those the guest sees, running or ``saved`` while it ran."""
 
     name: str
     host: str
@@ -122,6 +124,13 @@ class Vm:
     persistent: bool = True
     features: Optional[FrozenSet[str]] = None
     machine_type: Optional[str] = None
+    address_bits: Optional[int] = None
+    saved: bool = False
+
+    @property
+    def has_cpu(self) -> bool:
+        """Whether the guest has got its CPU and keeps it: a saved one resumes with what it was started with."""
+        return self.active or self.saved
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ class Fleet:
     hosts: Mapping[str, Host]
     vms: Mapping[str, Tuple[Vm, ...]]
 
-    @property
+    @cached_property
     def seen(self) -> Dict[str, Host]:
         return {host.uuid: host for host in self.hosts.values()}
 

@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from typing import FrozenSet, List, Mapping, Sequence
+from typing import Dict, FrozenSet, List, Mapping, Sequence
 
 from .._cpu import PoolCpu
 from .draft import Draft, PoolDraft
 from .judge import Decision
 from .model import Fleet, Host
+from .pairs import side
 from .policy import BASELINE
 from .request import Request
 
@@ -30,7 +31,8 @@ def notes_of(fleet: Fleet, request: Request, drafted: Draft, decisions: Mapping[
         if decision.features is not None:
             found += _unknown_layout(pool, decision.features) + _unknown_vms(pool, fleet)
         found += _unknown_clock(pool, fleet)
-        found += _created_without_all(pool, drafted, request)
+        found += lacking_types(name, pool.old, fleet)
+        found += _created_without_all(pool, drafted, request, fleet)
     return found
 
 
@@ -119,15 +121,36 @@ def _unknown_vms(pool: PoolDraft, fleet: Fleet) -> List[str]:
         f"{vm.name} on {host.name}"
         for host in pool.joined
         for vm in fleet.on(host.name)
-        if vm.active and vm.features is None
+        if vm.has_cpu and vm.features is None
     ]
     return [f"Pool {pool.name}: the CPU of {', '.join(vms)} is not known, so it is not compared."] if vms else []
 
 
-def _created_without_all(pool: PoolDraft, drafted: Draft, request: Request) -> List[str]:
+def lacking_types(pool: str, members: Sequence[Host], fleet: Fleet) -> List[str]:
+    """Name the machine types of VMs that other members lack, as after an upgrade of some hosts."""
+    used: Dict[str, List[str]] = {}
+    for host in members:
+        for machine_type, vms in side(host, fleet).used_types:
+            used.setdefault(machine_type, []).extend(f"{vm} on {host.name}" for vm in vms)
+    found = []
+    for machine_type, users in sorted(used.items()):
+        lacking = [
+            host.name for host in members if host.machine_types is not None and machine_type not in host.machine_types
+        ]
+        if lacking:
+            found.append(
+                f"Pool {pool}: {', '.join(users)} cannot move to {', '.join(lacking)}, for {machine_type}, their"
+                " machine type, is not known there. Bring QEMU on all members to one version, or give these VMs another"
+                " machine type."
+            )
+    return found
+
+
+def _created_without_all(pool: PoolDraft, drafted: Draft, request: Request, fleet: Fleet) -> List[str]:
     """A pool can be created twice if the only hosts that know it do not answer."""
     members = {name for other in drafted.pools.values() for name in other.unseen}
-    names = sorted(request.unavailable - members)
+    unread = {host.name for host in fleet.hosts.values() if host.record_error is not None}
+    names = sorted((request.unavailable | unread) - members)
     if pool.standing.content is not None or not pool.members or not names:
         return []
     return [f"Pool {pool.name} is new as far as known; {', '.join(names)} could not be asked."]

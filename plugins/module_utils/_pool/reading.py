@@ -11,7 +11,7 @@ Its shape is that of ``docs/fleet-snapshot.md``; keys that nobody reads are igno
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._cpu import PoolCpu
 from .._errors import FleetError
@@ -20,6 +20,10 @@ from .._placement.model import INACTIVE_STATES
 from .model import Content, Fleet, Host, Member, Record, Traits, Tsc, Vm, Xsave
 
 VERSION = 1
+
+# What records of a pool have in common is large, and mostly the same on all its members. So it is read once and shared,
+# and comparing it ends at its identity. By pool: each different one as it was given, and as a value.
+Contents = Dict[str, List[Tuple[Mapping[str, Any], Content]]]
 
 
 def load(data: Any) -> Fleet:
@@ -39,10 +43,12 @@ def load(data: Any) -> Fleet:
         )
     cpus = fields.child("cpus") or Fields({}, "cpus")
     hosts: Dict[str, Host] = {}
+    uuids: Dict[str, Host] = {}
+    contents: Contents = {}
     for item in fields.children("hosts"):
-        host = _host(_named(item, "host"), cpus)
-        _refuse_twins(host, hosts)
-        hosts[host.name] = host
+        host = _host(_named(item, "host"), cpus, contents)
+        _refuse_twin(host, hosts.get(host.name) or uuids.get(host.uuid))
+        hosts[host.name] = uuids[host.uuid] = host
     vms: Dict[str, List[Vm]] = {}
     for item in fields.children("vms"):
         vm = _vm(_named(item, "vm"), cpus)
@@ -51,16 +57,15 @@ def load(data: Any) -> Fleet:
     return Fleet(dict(sorted(hosts.items())), ordered)
 
 
-def _refuse_twins(host: Host, hosts: Dict[str, Host]) -> None:
-    for other in hosts.values():
-        if host.name == other.name or host.uuid == other.uuid:
-            raise FleetError(
-                f"Hosts {other.name} and {host.name} have one name or one libvirt UUID ({host.uuid}), as cloned"
-                " machines do. Remove one from the snapshot, or give one another host_uuid in libvirtd.conf.",
-                code="duplicate_host",
-                hosts=[other.name, host.name],
-                uuid=host.uuid,
-            )
+def _refuse_twin(host: Host, other: Optional[Host]) -> None:
+    if other is not None:
+        raise FleetError(
+            f"Hosts {other.name} and {host.name} have one name or one libvirt UUID ({host.uuid}), as cloned"
+            " machines do. Remove one from the snapshot, or give one another host_uuid in libvirtd.conf.",
+            code="duplicate_host",
+            hosts=[other.name, host.name],
+            uuid=host.uuid,
+        )
 
 
 def _named(item: Fields, kind: str) -> Fields:
@@ -77,7 +82,7 @@ def _cpu(fields: Fields, cpus: Fields) -> Fields:
     return Fields(cpus.data[cpu_id], f"cpu {cpu_id}")
 
 
-def _host(fields: Fields, cpus: Fields) -> Host:
+def _host(fields: Fields, cpus: Fields, contents: Contents) -> Host:
     cpu = _cpu(fields, cpus)
     name = fields.required_text("name")
     error = fields.child("cpu_pool_error")
@@ -90,7 +95,7 @@ def _host(fields: Fields, cpus: Fields) -> Host:
         traits=_traits(fields, cpu),
         machine_types=texts(fields, "machine_types"),
         presets=texts(fields, "cpu_presets"),
-        record=None if record is None else read_record(record, name),
+        record=None if record is None else read_record(record, name, contents),
         record_error=None if error is None else (error.required_text("code"), error.required_text("msg")),
     )
 
@@ -135,31 +140,44 @@ def _tsc(fields: Optional[Fields]) -> Optional[Tsc]:
 
 def _vm(fields: Fields, cpus: Fields) -> Vm:
     persistent = fields.flag("persistent")
+    cpu = _cpu(fields, cpus)
     return Vm(
         name=fields.required_text("name"),
         host=fields.required_text("host"),
         uuid=fields.text("uuid"),
         active=(fields.text("state") or "running") not in INACTIVE_STATES,
         persistent=True if persistent is None else persistent,
-        features=texts(_cpu(fields, cpus), "features"),
+        features=texts(cpu, "features"),
         machine_type=fields.text("machine_type"),
+        address_bits=cpu.whole("address_bits", "bits"),
+        saved=bool(fields.flag("saved")),
     )
 
 
-def read_record(item: Fields, host: str) -> Record:
+def read_record(item: Fields, host: str, contents: Contents) -> Record:
     """Return the record of a host; the file has been checked on the host, so an error here is one of the snapshot."""
     fields = Fields(item.data, f"host {host}: cpu_pool", item.code)
     generation = fields.whole("generation")
     if not generation:
         raise fields.wrong("generation", "a whole number from 1")
     proven = _required(fields, "proven")
+    pool = fields.required_text("pool")
     return Record(
-        pool=fields.required_text("pool"),
+        pool=pool,
         generation=generation,
-        content=_content(fields),
+        content=_shared(fields, contents.setdefault(pool, [])),
         host=_member(_required(fields, "host")),
         proven=_traits(proven, proven),
     )
+
+
+def _shared(fields: Fields, known: List[Tuple[Mapping[str, Any], Content]]) -> Content:
+    given = {key: fields.data.get(key) for key in ("vendor", "definition", "members", "cpu")}
+    for other, content in known:
+        if given == other:
+            return content
+    known.append((given, _content(fields)))
+    return known[-1][1]
 
 
 def _content(fields: Fields) -> Content:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Dict, FrozenSet, Optional, Tuple, Union
 
 from .._cpu import PoolCpu
@@ -18,6 +19,7 @@ from .model import Fleet
 from .reading import read_cpu, texts
 
 QUESTIONS = ("converge", "stat")
+RUNNING_VMS = ("refuse", "report")
 
 # An address width that is not written into the CPU, so that the hypervisor chooses.
 NO_BITS = 0
@@ -25,13 +27,18 @@ NO_BITS = 0
 
 @dataclass(frozen=True)
 class Wish:
-    """What the inventory wants of a host. ``address_bits`` may be ``NO_BITS``; ``None`` keeps what is there."""
+    """What the inventory wants of a host. ``address_bits`` may be ``NO_BITS``; ``None`` keeps what is there.
+
+    A host that is ``kept`` stays in the pool of its record and has no opinion about it.
+    """
 
     name: str
     present: bool = True
     pool: Optional[str] = None
     definition: Optional[str] = None
     address_bits: Optional[int] = None
+    kept: bool = False
+    running_vms: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,27 @@ class Proof:
 
 @dataclass(frozen=True)
 class Request:
-    """A question. ``unavailable`` are hosts that cannot be looked at or written to in this run."""
+    """A question. ``unavailable`` are hosts that cannot be looked at or written to in this run.
+
+    ``reporting`` are hosts that may join although VMs run there with more than the CPU of the pool.
+    """
 
     question: str = "converge"
     wishes: Tuple[Wish, ...] = ()
     unavailable: FrozenSet[str] = frozenset()
     recalc: Tuple[str, ...] = ()
-    refuse_running: bool = True
+    reporting: FrozenSet[str] = frozenset()
     candidates: Tuple[Candidate, ...] = ()
     proofs: Tuple[Proof, ...] = ()
     current: Optional[str] = None
 
     def proof(self, host: str, digest: str) -> Optional[Proof]:
         """Return the last proof of a CPU on a host."""
-        found = [proof for proof in self.proofs if (proof.host, proof.digest) == (host, digest)]
-        return found[-1] if found else None
+        return self._proofs.get((host, digest))
+
+    @cached_property
+    def _proofs(self) -> Dict[Tuple[str, str], Proof]:
+        return {(proof.host, proof.digest): proof for proof in self.proofs}
 
 
 def parse(data: Any, fleet: Fleet) -> Request:
@@ -93,12 +106,14 @@ def parse(data: Any, fleet: Fleet) -> Request:
     fields = Fields(data, "request", "bad_request")
     unavailable = texts(fields, "unavailable") or frozenset()
     question = fields.choice("question", QUESTIONS) or "converge"
+    running_vms = fields.choice("running_vms", RUNNING_VMS)
+    wishes = _wishes(fields, unavailable, fleet)
     return Request(
         question=question,
-        wishes=_wishes(fields, unavailable, fleet),
+        wishes=wishes,
         unavailable=unavailable,
         recalc=tuple(sorted(texts(fields, "recalc") or ())),
-        refuse_running=fields.choice("running_vms", ("refuse", "report")) != "report",
+        reporting=frozenset(wish.name for wish in wishes if (wish.running_vms or running_vms) == "report"),
         candidates=tuple(_candidate(item) for item in fields.children("candidates")),
         proofs=tuple(_proof(item) for item in fields.children("proofs")),
         current=fields.text("current"),
@@ -130,7 +145,9 @@ def _wishes(fields: Fields, unavailable: FrozenSet[str], fleet: Fleet) -> Tuple[
 
 def _wish(item: Fields) -> Wish:
     fields = Fields(item.data, f"wanted {item.required_text('name')}", item.code)
-    fields.refuse_unknown(("name", "state", "pool", "definition", "address_bits"))
+    fields.refuse_unknown(("name", "kept", "state", "pool", "definition", "address_bits", "running_vms"))
+    if fields.flag("kept"):
+        return Wish(fields.required_text("name"), kept=True)
     return Wish(
         name=fields.required_text("name"),
         present=fields.choice("state", ("present", "absent")) != "absent",
@@ -138,6 +155,7 @@ def _wish(item: Fields) -> Wish:
         pool=_pool_name(fields),
         definition=fields.text("definition") if fields.data.get("definition") else None,
         address_bits=_bits(fields),
+        running_vms=fields.choice("running_vms", RUNNING_VMS),
     )
 
 

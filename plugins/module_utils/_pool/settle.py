@@ -12,7 +12,7 @@ members with an older generation; nothing here depends on the order in which the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from .model import Content, Fleet, Host, Record
@@ -23,8 +23,9 @@ class Standing:
     """A pool as it stands.
 
     ``basis`` is what the pool is, or what an unfinished run wanted it to be. ``complete`` says whether all its members
-    that were seen hold it or have passed it, ``torn`` that unfinished records of one generation disagree. ``highest``
-    is the highest generation on record, ``holders`` are the hosts whose record names the pool, by name.
+    that were seen hold it or have passed it, ``torn`` that records of one generation disagree about the CPU or, while
+    it is unfinished, about anything. ``highest`` is the highest generation on record, ``holders`` are the hosts whose
+    record names the pool, by name.
     """
 
     pool: str
@@ -41,7 +42,7 @@ class Standing:
 
     def is_member(self, host: Host) -> bool:
         """Whether a host is a member: by its own record, and by the pool's."""
-        return host.pool == self.pool and self.content is not None and self.content.has(host.uuid)
+        return host.pool == self.pool and self.content is not None and host.uuid in self.content.uuids
 
     @property
     def members(self) -> Tuple[Host, ...]:
@@ -66,14 +67,30 @@ def standing(pool: str, fleet: Fleet) -> Standing:
     if not versions:
         return Standing(pool)
     highest = versions[0].generation
-    top = [record for record in versions if record.generation == highest]
     complete = [record for record in versions if _is_complete(record, fleet.seen)]
-    finished = [record for record in top if record in complete]
-    if finished:
+    going_on = [record for record in versions if not complete or _goes_on(record, complete[0])]
+    top = [record for record in going_on if record.generation == going_on[0].generation]
+    finished = [record for record in complete if record.generation == top[0].generation]
+    if finished and len({_terms(record) for record in finished}) == 1:
+        # Of two pools that were founded apart with one CPU, the smaller one joins the other.
         return Standing(pool, finished[0], True, False, highest, holders)
     if len(top) == 1:
         return Standing(pool, top[0], False, False, highest, holders)
     return Standing(pool, complete[0] if complete else top[0], False, True, highest, holders)
+
+
+def _terms(record: Record) -> Content:
+    """Return what a record says of its pool besides who is in it."""
+    return replace(record.content, members=())
+
+
+def _goes_on(record: Record, complete: Record) -> bool:
+    """Whether a record is about the pool that is ``complete``.
+
+    A host may come back with a higher generation of a pool of this name that is no more; then it knows none of the
+    members.
+    """
+    return record.generation <= complete.generation or bool(record.content.uuids & complete.content.uuids)
 
 
 def _versions(holders: Tuple[Host, ...]) -> List[Record]:

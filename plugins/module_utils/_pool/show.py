@@ -36,11 +36,8 @@ def pool_lines(answer: Mapping[str, Any]) -> List[str]:
         lines.extend(_feature_lines(pool))
     for host in answer["hosts"]:
         lines.extend(_drift_lines(host))
-    lines.extend(
-        f"{vm['vm']} on {vm['host']} runs with more than the CPU of {vm['pool']} until it is stopped and started:"
-        f" {_words(vm['features'])}"
-        for vm in answer["restart_required"]
-    )
+    for vm in answer["restart_required"]:
+        lines.extend(_restart_lines(vm))
     lines.extend(refusal_lines(answer))
     lines.extend(f"note: {note}" for note in answer["notes"])
     return lines
@@ -104,6 +101,20 @@ def _drift_lines(host: Mapping[str, Any]) -> List[str]:
     if drift["pool_lost"]:
         said.append(f"of its pool {_words(drift['pool_lost'])}")
     return [f"{host['name']} has changed since its record: {'; '.join(said)}"]
+
+
+def _restart_lines(vm: Mapping[str, Any]) -> List[str]:
+    """Return what a VM runs with that its pool has not, and what its host has not any more."""
+    bits = [] if vm["address_bits"] is None else [f"{vm['address_bits']} address bits"]
+    gone = [name for name in vm["features"] if vm["pool"] is None or name in vm["lost"]]
+    more = [name for name in vm["features"] if name not in gone]
+    (gone if vm["pool"] is None else more).extend(bits)
+    does = "was saved and resumes" if vm["saved"] else "runs"
+    return [
+        f"{vm['vm']} on {vm['host']} {does} with more than {whose} until it is stopped and started: {_words(what)}"
+        for whose, what in ((f"the CPU of {vm['pool']}", more), ("its host has now", gone))
+        if what
+    ]
 
 
 def _value(value: Any) -> str:

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
-from .answer import DECIDED, VERSION, cpu_data, pool_data, restart_required
-from .drift import drift
+from .answer import DECIDED, VERSION, Placed, cpu_data, pool_data, restart_required
+from .drift import drift, harms_pool, lost
 from .model import Fleet, Host
+from .notes import lacking_types
 from .request import Request
 from .settle import Standing, standings
 from .target import shared_data
@@ -22,11 +23,7 @@ def stat(fleet: Fleet, request: Request) -> Dict[str, Any]:
     """Return the answer (JSON) to the question stat."""
     pools = standings(fleet)
     hosts = [host for name, host in sorted(fleet.hosts.items())]
-    placed = [
-        (host, name, item.content.features if item.content else None)
-        for name, item in pools.items()
-        for host in item.holders
-    ]
+    notes = [line for name, item in pools.items() for line in lacking_types(name, item.members, fleet)]
     unusable = [host for host in hosts if host.record_error is not None]
     return {
         "version": VERSION,
@@ -37,9 +34,25 @@ def stat(fleet: Fleet, request: Request) -> Dict[str, Any]:
         "hosts": [_host(host) for host in hosts],
         "pools": [_pool(item, fleet) for item in pools.values()],
         "refusals": [],
-        "notes": [f"Host {host.name}: {host.record_error[1]}" for host in unusable if host.record_error],
-        "restart_required": restart_required(placed, fleet),
+        "notes": [*(f"Host {host.name}: {host.record_error[1]}" for host in unusable if host.record_error), *notes],
+        "restart_required": restart_required([_placed(host, pools) for host in hosts], fleet),
     }
+
+
+# What QEMU sets by itself, and what libvirt never lists among the features of a host for it cannot migrate.
+_NOT_OF_HOSTS = frozenset({"hypervisor", "ht", "invtsc"})
+
+
+def _placed(host: Host, pools: Mapping[str, Standing]) -> Placed:
+    """Return what VMs may have on a host: what its pool has and the host itself has not lost since that was proven.
+
+    What QEMU adds to the CPU of a pool unasked is no loss. In no pool, it is what the host has.
+    """
+    content = pools[host.pool].content if host.pool is not None else None
+    if content is not None:
+        return Placed(host, host.pool, content.features, content.cpu.address_bits, lost(host))
+    known = host.traits.features
+    return Placed(host, None, None if known is None else known | _NOT_OF_HOSTS, host.traits.address_bits)
 
 
 def _host(host: Host) -> Dict[str, Any]:
@@ -86,5 +99,4 @@ def _status(standing: Standing, members: Sequence[Host], missing: List[str]) -> 
         return "incomplete"
     if missing:
         return "unavailable"
-    drifts = [drift(host) for host in members]
-    return "drift" if any(item and item["pool_lost"] for item in drifts) else "settled"
+    return "drift" if any(harms_pool(host) for host in members) else "settled"

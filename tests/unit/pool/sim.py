@@ -37,12 +37,15 @@ Data = dict[str, Any]
 
 @dataclass
 class Sim:
-    """A pretended host; ``extra`` is what its QEMU adds to models unasked, ``unknown`` what its libvirt cannot name."""
+    """A pretended host; ``extra`` is what its QEMU adds to models unasked, ``unknown`` what its libvirt cannot name.
+
+    ``made_bits`` is the address width that its QEMU gives whatever it was asked for.
+    """
 
     name: str
     more: frozenset[str] = frozenset()
     less: frozenset[str] = frozenset()
-    vendor: str = "AMD"
+    vendor: str | None = "AMD"
     bits: int | None = 48
     virt_type: str = "kvm"
     machine_types: list[str] = field(default_factory=lambda: ["pc-q35-10.0"])
@@ -56,6 +59,7 @@ class Sim:
     vms: list[Data] = field(default_factory=list)
     uuid: str = ""
     no_cpu: bool = False
+    made_bits: int | None = None
 
     @property
     def features(self) -> frozenset[str]:
@@ -80,7 +84,8 @@ class Sim:
         if (cpu.address_bits or 0) > (self.bits or 52):
             return {**proof, "probe": {"features": [], "error": "address width"}}
         features = (self.runs(known) | self.extra | {"hypervisor"}) - set(known.disable)
-        probe = {"model": cpu.model, "vendor": cpu.vendor, "address_bits": cpu.address_bits, "error": None}
+        bits = self.made_bits or cpu.address_bits
+        probe = {"model": cpu.model, "vendor": cpu.vendor, "address_bits": bits, "error": None}
         return {**proof, "probe": {**probe, "features": sorted(features), "cpu_xml": known.xml()}}
 
     def as_data(self, cpus: Data) -> Data:
@@ -117,7 +122,8 @@ def snapshot(hosts: Sequence[Sim]) -> Data:
         for item in host.vms:
             cpu_id = f"c{len(cpus)}"
             cpus[cpu_id] = {"vendor": host.vendor, "model": "x", "features": item["features"], "xml": "<cpu/>"}
-            rest = {key: value for key, value in item.items() if key != "features"}
+            cpus[cpu_id].update({key: item[key] for key in ("address_bits",) if key in item})
+            rest = {key: value for key, value in item.items() if key not in ("features", "address_bits")}
             vms.append({**rest, "host": host.name, "cpu": cpu_id})
     return {"version": 1, "cpus": cpus, "hosts": data, "vms": vms}
 
@@ -131,6 +137,11 @@ def want(*wishes: Any, **shared: Any) -> list[Data]:
         fields = shared if colon else {}
         found.append({"name": name.lstrip("-"), "state": state, "pool": pool if colon else None, **fields})
     return found
+
+
+def kept(*names: str) -> list[Data]:
+    """Return wishes of hosts that stay what they are and have no opinion."""
+    return [{"name": name, "kept": True} for name in names]
 
 
 def compute(pool: Data, hosts: Sequence[Sim]) -> Data:

@@ -22,6 +22,7 @@ from tests.unit.pool.sim import (
     converge,
     copies,
     execute,
+    kept,
     of,
     one,
     pools,
@@ -113,6 +114,62 @@ def test_a_member_of_a_default_pool_that_loses_its_cpu_goes_to_the_next() -> Non
     answer = converge(hosts, want("hv1", "hv2"))
     assert answer["feasible"]
     assert pools(hosts) == {"default_amd0": ["hv2"], "default_amd1": ["hv1"]}
+
+
+ARAT = frozenset({"arat"})
+
+
+@pytest.mark.parametrize("wanted", [want("hv1", "hv2"), want("hv1:gold", "hv2:gold", definition="x86-64-v2-amd")])
+def test_a_pool_whose_cpu_is_preset_gets_what_qemu_gives_more_once_all_members_are_upgraded(wanted: list[Data]) -> None:
+    hosts = fleet(AVX, AVX)
+    cpu = converge(hosts, wanted)["pools"][0]["cpu"]
+    hosts[0].extra = ARAT
+    answer = ask(hosts, wanted)
+    assert {(code, host) for code, host, pool in codes(answer)} == {("drift", "hv1")}
+    assert (len(answer["pools"]), writes(answer)) == (1, [])
+    hosts[1].extra = ARAT
+    (pool,) = converge(hosts, wanted)["pools"]
+    assert (pool["status"], pool["gained"], pool["cpu"]["digest"]) == ("changed", ["arat"], cpu["digest"])
+    assert generations(hosts) == [2, 2]
+    assert writes(converge(hosts, wanted)) == []
+
+
+@pytest.mark.parametrize("others", [{"extra": frozenset({"other"})}, {"extra": ARAT, "made_bits": 44}])
+def test_upgraded_members_that_do_not_agree_have_drifted(others: Data) -> None:
+    hosts = fleet(AVX, AVX)
+    converge(hosts, want("hv1:gold", "hv2:gold"))
+    hosts[0].extra = ARAT
+    hosts[1] = replace(hosts[1], **others)
+    assert writes(answer := ask(hosts, want("hv1:gold", "hv2:gold"))) == []
+    assert {code for code, host, pool in codes(answer)} == {"drift"}
+
+
+@pytest.mark.parametrize("extra", [frozenset(), frozenset({"other"})])
+def test_members_that_all_give_less_or_something_else_have_drifted(extra: frozenset[str]) -> None:
+    hosts = [Sim("hv1", extra=ARAT), Sim("hv2", extra=ARAT)]
+    converge(hosts, want("hv1:gold", "hv2:gold"))
+    hosts[0].extra = hosts[1].extra = extra
+    answer = ask(hosts, want("hv1:gold", "hv2:gold"))
+    assert ({code for code, host, pool in codes(answer)}, writes(answer)) == ({"drift"}, [])
+
+
+def test_a_newcomer_that_is_not_upgraded_does_not_hold_back_members_that_all_are() -> None:
+    hosts = fleet(AVX, AVX, AVX)
+    converge(hosts, want("hv1:gold", "hv2:gold", "-hv3"))
+    hosts[0].extra = hosts[1].extra = ARAT
+    answer = converge(hosts, want("hv1:gold", "hv2:gold", "hv3:gold"))
+    assert codes(answer) == {("proof", "hv3", "gold")}
+    assert generations(hosts) == [2, 2, None]
+
+
+def test_a_newcomer_of_a_default_pool_that_gives_more_is_refused_and_does_not_go_to_a_weaker_one() -> None:
+    hosts = fleet(AVX, AVX)
+    converge(hosts[:1], want("hv1"))
+    hosts[1].extra = ARAT
+    assert codes(converge(hosts, want("hv1", "hv2"))) == {("proof", "hv2", "default_amd0")}
+    hosts[0].extra = ARAT
+    assert converge(hosts, want("hv1", "hv2"))["feasible"]
+    assert pools(hosts) == {"default_amd0": ["hv1", "hv2"]}
 
 
 def test_a_member_of_a_default_pool_stays_although_it_could_give_more() -> None:
@@ -510,7 +567,16 @@ def test_vms_that_run_with_more_than_a_lowered_pool_are_named() -> None:
     hosts[0].vms = [vm("db", {"sse2", "avx"}), vm("off", {"avx"}, state="shutoff"), vm("web", {"sse2"})]
     answer = converge(hosts, want("hv1:gold", "hv2:gold", definition="baseline"))
     assert answer["restart_required"] == [
-        {"vm": "db", "uuid": "uuid-db", "host": "hv1", "pool": "gold", "features": ["avx"]}
+        {
+            "vm": "db",
+            "uuid": "uuid-db",
+            "host": "hv1",
+            "pool": "gold",
+            "features": ["avx"],
+            "address_bits": None,
+            "saved": False,
+            "lost": [],
+        }
     ]
     assert answer["feasible"]
 
@@ -539,3 +605,160 @@ def test_a_candidate_of_other_hosts_is_not_used() -> None:
 def test_a_new_pool_is_said_to_be_new_as_far_as_known_while_hosts_are_silent() -> None:
     answer = ask(fleet(AVX), want("hv1:gold"), unavailable=["hv9"])
     assert "Pool gold is new as far as known; hv9 could not be asked." in answer["notes"]
+
+
+def test_kept_hosts_have_no_opinion_about_the_pool_of_the_others() -> None:
+    hosts = fleet(AVX, AVX, AVX, AVX)
+    wanted = want("hv1:gold", "hv2:gold", definition="baseline")
+    converge(hosts, [*wanted, *want("hv3:iron", "-hv4")])
+    hosts[0].more |= {"avx2"}
+    answer = converge(hosts, [*wanted[:1], *kept("hv2", "hv3", "hv4")])
+    assert answer["feasible"]
+    assert pools(hosts) == {"gold": ["hv1", "hv2"], "iron": ["hv3"]}
+    assert (one(answer, "gold")["definition"], of(answer, "hv4")["action"]) == ("baseline", "none")
+    assert writes(converge(hosts, kept("hv1", "hv2", "hv3", "hv4"))) == []
+
+
+@pytest.mark.parametrize("ignored", [{"state": "absent"}, {"pool": "iron"}, {"definition": "x"}, {"address_bits": "1"}])
+def test_what_else_is_said_of_a_kept_host_is_ignored(ignored: Data) -> None:
+    hosts = fleet(AVX)
+    converge(hosts, want("hv1:gold"))
+    answer = ask(hosts, [{**kept("hv1")[0], **ignored}])
+    assert (answer["feasible"], of(answer, "hv1")["pool"], writes(answer)) == (True, "gold", [])
+
+
+def test_a_kept_member_of_a_default_pool_stays_there_even_if_it_no_longer_gives_its_cpu() -> None:
+    hosts = fleet(AVX, AVX)
+    converge(hosts, want("hv1", "hv2"))
+    hosts[0].less = frozenset({"aes"})
+    answer = converge(hosts, [*kept("hv1"), *want("hv2")])
+    assert codes(answer) == {("drift", "hv1", "default_amd0")}
+    assert (pools(hosts), writes(answer)) == ({"default_amd0": ["hv1", "hv2"]}, [])
+
+
+def test_a_kept_host_whose_pool_does_not_count_it_joins_it_or_is_refused() -> None:
+    hosts = fleet(AVX, AVX)
+    converge(hosts, want("hv1:gold", "hv2:gold"))
+    converge(hosts[:1], want("hv1:gold"))
+    weak = copies(hosts)
+    weak[1].extra = ARAT
+    wanted = [*want("hv1:gold"), *kept("hv2")]
+    assert codes(ask(weak, wanted)) == {("proof", "hv2", "gold")}
+    assert one(ask(hosts, wanted), "gold")["joined"] == ["hv2"]
+
+
+def test_a_kept_host_with_a_record_that_cannot_be_used_is_refused() -> None:
+    host = Sim("hv1", error={"code": "bad_record", "msg": "the file cannot be used"})
+    assert codes(ask([host], kept("hv1"))) == {("bad_record", "hv1", None)}
+
+
+def returning(weak: bool, fields: Data) -> tuple[list[Sim], list[Data]]:
+    """Let hv3 be away with generation 9 of gold while the others leave, and hv4 and hv5 form another gold."""
+    hosts = fleet(AVX, AVX, AVX, AVX, AVX)
+    converge(hosts[:3], want("hv1:gold", "hv2:gold", "hv3:gold", definition="baseline"))
+    for host in hosts[:3]:
+        host.record = {**(host.record or {}), "generation": 9}
+    converge(hosts[:2], want("hv1:iron", "hv2:iron"), unavailable=["hv9"])
+    for host in hosts[3:] if weak else ():
+        host.less = frozenset({"sse4.2"})
+    wanted = [*want("hv1:iron", "hv2:iron"), *want("hv4:gold", "hv5:gold", **fields)]
+    converge([*hosts[:2], *hosts[3:]], wanted)
+    assert generations(hosts)[2:] == [9, 1, 1]
+    return hosts, [*wanted, *want("hv3:gold", **fields)]
+
+
+def test_a_host_that_comes_back_with_a_pool_that_is_no_more_joins_the_one_that_is() -> None:
+    hosts, wanted = returning(False, {})
+    answer = converge(hosts, wanted)
+    assert (one(answer, "gold")["joined"], one(answer, "gold")["definition"]) == (["hv3"], "basic")
+    assert generations(hosts)[2:] == [10, 10, 10]
+    assert "avx" not in (hosts[3].record or {})["cpu"]["features"]
+
+
+def test_a_host_that_comes_back_with_a_pool_that_is_no_more_may_be_refused_and_changes_nothing() -> None:
+    hosts, wanted = returning(True, {"definition": "baseline"})
+    hosts[2].vms = [vm("db", {"sse4.2"})]
+    answer = converge(hosts, wanted)
+    assert codes(answer) == {("running_vms", "hv3", "gold")}
+    assert (writes(answer), generations(hosts)[2:]) == ([], [9, 1, 1])
+
+
+def test_an_unfinished_generation_goes_on_if_it_knows_a_member_of_the_pool() -> None:
+    hosts = fleet(AVX, AVX, AVX)
+    converge(hosts, want("hv1:gold", "-hv2", "-hv3"))
+    wanted = want("-hv1", "hv2:gold", "hv3:gold")
+    execute(hosts, ask(hosts, want("hv1:gold", "hv2:gold", "-hv3")), order=(1, 0, 2), only=1)
+    assert generations(hosts) == [1, 2, None]
+    assert one(_stat(hosts), "gold")["generation"] == 2
+    converge(hosts, wanted)
+    assert (pools(hosts), generations(hosts)) == ({"gold": ["hv2", "hv3"]}, [None, 3, 3])
+
+
+def _stat(hosts: list[Sim]) -> Data:
+    return _pool.plan({"question": "stat"}, snapshot(hosts))
+
+
+def founded_apart(*definitions: str | None) -> list[Sim]:
+    """Return hv1 and hv2, each of which has formed gold while the other was silent."""
+    hosts = fleet(AVX, frozenset())
+    for host, definition in zip(hosts, definitions, strict=True):
+        other = next(item.name for item in hosts if item is not host)
+        converge([host], want(f"{host.name}:gold", definition=definition), unavailable=[other])
+    assert generations(hosts) == [1, 1]
+    return hosts
+
+
+def test_two_pools_of_one_name_that_were_founded_apart_need_a_recalculation() -> None:
+    hosts = founded_apart("baseline", "baseline")
+    wanted = want("hv1:gold", "hv2:gold")
+    answer = ask(hosts, wanted)
+    assert codes(answer) == {("incomplete_generation", None, "gold"), ("incomplete_generation", "hv2", "gold")}
+    assert "Recalculate the pool, or take hv2 out of it in one run" in answer["refusals"][0]["msg"]
+    assert (one(_stat(hosts), "gold")["status"], writes(answer)) == ("incomplete", [])
+    apart = copies(hosts)
+    converge(apart, want("hv1:gold", "-hv2"))
+    assert ask(apart, want("hv1:gold", "-hv2"))["feasible"]
+    assert converge(hosts, wanted, recalc=["gold"])["feasible"]
+    assert generations(hosts) == [2, 2]
+
+
+def test_two_pools_of_one_name_with_the_same_cpu_become_one() -> None:
+    hosts = founded_apart(None, None)
+    assert converge(hosts, want("hv1:gold", "hv2:gold"))["feasible"]
+    assert (pools(hosts), generations(hosts)) == ({"gold": ["hv1", "hv2"]}, [2, 2])
+
+
+def test_what_all_members_hold_or_have_passed_is_the_pool_while_later_records_disagree() -> None:
+    hosts = fleet(AVX, AVX, AVX)
+    wanted = want("hv1:gold", "hv2:gold", "hv3:gold")
+    converge(hosts, wanted)
+    other = copies(hosts)
+    execute(hosts, ask(hosts, wanted, recalc=["gold"]), only=1)
+    tier = want("hv1:gold", "hv2:gold", "hv3:gold", definition="x86-64-v2-amd")
+    execute(other, ask(other, tier), order=(1, 0, 2), only=1)
+    torn = [hosts[0], other[1], hosts[2]]
+    assert generations(torn) == [2, 2, 1]
+    assert (one(_stat(torn), "gold")["generation"], one(_stat(torn), "gold")["definition"]) == (1, "basic")
+
+
+def test_of_records_that_disagree_and_were_never_finished_the_one_with_most_members_is_shown() -> None:
+    hosts = fleet(AVX, AVX, AVX, AVX)
+    few, many = want("hv1:gold", "hv2:gold"), want("hv2:gold", "hv3:gold", "hv4:gold")
+    execute(hosts, ask(hosts, few), order=(0, 1, 2, 3), only=1)
+    other = copies(hosts)
+    other[0].record = None
+    execute(other, ask(other[1:], many), only=1)
+    torn = [hosts[0], *other[1:]]
+    assert generations(torn) == [1, 1, None, None]
+    assert one(_stat(torn), "gold")["members"] == ["hv2"]
+
+
+def test_a_pool_is_not_created_while_the_record_of_a_host_that_wants_to_be_in_it_cannot_be_read() -> None:
+    error = {"code": "bad_record", "msg": "the file cannot be used"}
+    hosts = [Sim("hv1", error=error), Sim("hv2"), Sim("hv3")]
+    answer = converge(hosts, want("hv1:gold", "hv2:gold", "hv3:iron"))
+    assert codes(answer) == {("bad_record", "hv1", None), ("member_unavailable", "hv2", "gold")}
+    assert "the records of hv1 cannot be read" in answer["refusals"][1]["msg"]
+    assert (one(answer, "gold")["status"], pools(hosts)) == ("refused", {"iron": ["hv3"]})
+    assert "Pool iron is new as far as known; hv1 could not be asked." in answer["notes"]
+    assert codes(ask(hosts, [*want("hv1:gold"), *kept("hv2", "hv3")])) == {("bad_record", "hv1", None)}

@@ -43,10 +43,15 @@ def invtsc(name: str = "db", **fields: Any) -> list[Data]:
     [
         (Sim("hv2", vendor="Intel"), "vendor", "Intel"),
         (Sim("hv2", virt_type="qemu"), "virt_type", "kvm"),
+        (Sim("hv2", vendor=None), "vendor", "does not tell the vendor"),
         (Sim("hv2", no_cpu=True), "no_cpu", "domcapabilities"),
         (Sim("hv2", less=frozenset({"aes"})), "lacks_features", "aes"),
         (Sim("hv2", bits=39), "address_bits", "39 physical address bits"),
         (Sim("hv2", vms=[vm("db", {"sse2", "avx2"})]), "running_vms", "db: avx2"),
+        (Sim("hv2", vms=[vm("db", {"avx2"}, state="shutoff", saved=True)]), "running_vms", "db (saved): avx2"),
+        (Sim("hv2", vms=[vm("db", {"avx2"}, address_bits=46)]), "running_vms", "db: avx2, 46 address bits"),
+        (Sim("hv2", vms=[vm("db", address_bits=41)]), "running_vms", "(db: 41 address bits)"),
+        (Sim("hv2", made_bits=39), "proof", "address bits 39 instead of 40"),
         (Sim("hv2", vms=[vm("db", {"sse2"}, machine_type=OLD_TYPE)]), "machine_type", f"{OLD_TYPE}: db"),
         (Sim("hv2", machine_types=[OLD_TYPE]), "machine_type", "pc-q35-10.0: web"),
         (Sim("hv2", extra=frozenset({"arat"})), "proof", "with arat"),
@@ -71,6 +76,31 @@ def test_running_vms_can_be_reported_only() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("option", "wish", "feasible"),
+    [("refuse", "report", True), ("report", "refuse", False), ("report", None, True), ("refuse", None, False)],
+)
+@pytest.mark.parametrize("definition", [None, "baseline"])
+def test_each_host_can_say_what_running_vms_mean(
+    option: str, wish: str | None, feasible: bool, definition: str | None
+) -> None:
+    hosts = [Sim("hv1"), Sim("hv2", more=AVX, vms=[vm("db", {"avx"})])]
+    joined = want("hv1:gold", definition=definition)
+    converge(hosts, [*joined, *want("-hv2")])
+    asked = [*joined, *want("hv2:gold", definition=definition, running_vms=wish)]
+    answer = converge(hosts, asked, running_vms=option)
+    assert codes(answer) == (set() if feasible else {("running_vms", "hv2", "gold")})
+
+
+@pytest.mark.parametrize(("given", "wide"), [(40, False), (None, False), (41, True)])
+def test_vms_may_have_the_address_width_of_the_pool_or_one_that_is_not_known(given: int | None, wide: bool) -> None:
+    fields = {} if given is None else {"address_bits": given}
+    answer = joining(Sim("hv1"), Sim("hv2", vms=[vm("db", {"sse2"}, **fields)]), running_vms="report")
+    assert [item["address_bits"] for item in answer["restart_required"]] == ([41] if wide else [])
+    answer = joining(Sim("hv1", bits=None), Sim("hv2", vms=[vm("db", **fields)]), "baseline")
+    assert answer["feasible"]
+
+
 def test_vms_that_do_not_run_or_have_no_more_than_the_pool_are_no_hindrance() -> None:
     stopped = vm("off", {"avx2"}, state="shutoff")
     assert joining(Sim("hv1"), Sim("hv2", vms=[stopped, vm("db", {"sse2", "hypervisor"})]))["feasible"]
@@ -80,6 +110,8 @@ def test_vms_are_compared_with_the_computed_cpu_of_a_baseline() -> None:
     answer = joining(Sim("hv1", more=AVX), Sim("hv2", more=AVX, vms=[vm("db", {"avx"})]), "baseline")
     assert answer["feasible"]
     answer = joining(Sim("hv1", more=AVX), Sim("hv2", more=frozenset({"avx2"}), vms=[vm("db", {"avx2"})]), "baseline")
+    assert codes(answer) == {("running_vms", "hv2", "gold")}
+    answer = joining(Sim("hv1", bits=44), Sim("hv2", vms=[vm("db", address_bits=46)]), "baseline")
     assert codes(answer) == {("running_vms", "hv2", "gold")}
 
 
@@ -112,6 +144,14 @@ def test_a_vendor_without_presets_needs_a_baseline() -> None:
     assert converge([host], want("hv1:gold", definition="baseline"))["feasible"]
 
 
+@pytest.mark.parametrize("definition", ["baseline", "basic", "x86-64-v2-amd"])
+def test_hosts_whose_vendor_is_not_known_form_no_pool(definition: str) -> None:
+    hosts = [Sim("hv1", vendor=None), Sim("hv2", vendor=None)]
+    answer = converge(hosts, want("hv1:gold", "hv2:gold", definition=definition))
+    assert codes(answer) == {("vendor", "hv1", "gold"), ("vendor", "hv2", "gold")}
+    assert (one(answer, "gold")["status"], writes(answer)) == ("refused", [])
+
+
 def test_state_of_the_cpu_in_other_places_is_refused_where_the_pool_uses_it() -> None:
     answer = joining(Sim("hv1", more=AVX512), Sim("hv2", more=AVX512, xsave=OTHER), "baseline")
     assert codes(answer) == {("xsave", "hv2", "gold")}
@@ -130,6 +170,32 @@ def test_state_of_the_cpu_is_compared_only_where_it_matters_and_is_known(changes
     answer = joining(member, Sim("hv2", more=AVX512, **{"xsave": OTHER, **changes}), definition)
     assert answer["feasible"]
     assert any("hv2" in item and "lay out" in item for item in answer["notes"]) == ("xsave" in changes)
+
+
+def test_members_whose_layouts_turn_out_to_differ_stop_changes_of_the_pool_until_one_leaves() -> None:
+    hosts = [Sim("hv1", more=AVX512), Sim("hv2", more=AVX512, xsave=None)]
+    wanted = want("hv1:gold", "hv2:gold")
+    converge(hosts, want("hv1:gold", "hv2:gold", definition="baseline"))
+    assert ask(hosts, wanted)["feasible"]
+    hosts[1].xsave = OTHER
+    answer = converge(hosts, wanted)
+    assert (codes(answer), writes(answer)) == ({("xsave", None, "gold")}, [])
+    assert converge(hosts, want("hv1:gold", "-hv2"))["feasible"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_machine_type_that_a_member_lacks_by_now_is_said_with_the_vms(known: bool) -> None:
+    hosts = [Sim("hv1"), Sim("hv2")]
+    wanted = want("hv1:gold", "hv2:gold")
+    converge(hosts, wanted)
+    hosts[0].vms = [vm("db", machine_type="pc-q35-10.1"), vm("web")]
+    data = snapshot(hosts)
+    data["hosts"][0]["machine_types"].append("pc-q35-10.1")
+    if not known:
+        del data["hosts"][1]["machine_types"]
+    said = [note for note in _pool.plan({"wanted": wanted}, data)["notes"] if "db on hv1 cannot move to hv2" in note]
+    assert (len(said), "pc-q35-10.1" in "".join(said), "web" in "".join(said)) == (int(known), known, False)
+    assert _pool.plan({"question": "stat"}, data)["notes"] == said
 
 
 def test_a_recalculation_that_would_use_state_in_different_places_is_refused() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _pool
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pool.reading import load
 
 from tests.tools.sync import BUILD
 from tests.unit.pool.sim import Data, Sim, converge, snapshot, want
@@ -55,6 +56,7 @@ def put(data: Data, path: str, value: Any) -> Data:
         ("hosts.0.cpu_pool_error", {"code": "bad_record"}, "msg is missing"),
         ("hosts", {}, "snapshot: hosts must be"),
         ("vms", [{"name": "db"}], "vm db: host is missing"),
+        ("vms", [{"name": "db", "host": "hv1", "saved": 1}], "vm db: saved must be"),
     ],
 )
 def test_a_snapshot_that_is_wrong_is_refused_with_the_field(path: str, value: Any, words: str) -> None:
@@ -89,6 +91,8 @@ PROOF = {"host": "hv1", "digest": "c0", "result": "identical"}
         ({"wanted": [{"pool": "gold"}]}, "name is missing"),
         ({"wanted": [{"name": "hv1", "state": "gone"}]}, "wanted hv1: state must be one of"),
         ({"wanted": [{"name": "hv1", "pol": "gold"}]}, "wanted hv1: pol not known"),
+        ({"wanted": [{"name": "hv1", "kept": "yes"}]}, "wanted hv1: kept must be"),
+        ({"wanted": [{"name": "hv1", "running_vms": "ignore"}]}, "wanted hv1: running_vms must be one of"),
         ({"wanted": [{"name": "hv1", "pool": 1}]}, "wanted hv1: pool must be text"),
         ({"wanted": [{"name": "hv1", "address_bits": "31"}]}, "a number of bits from 32 to 52, or none"),
         ({"wanted": [{"name": "hv1", "address_bits": True}]}, "a number of bits"),
@@ -115,6 +119,13 @@ def test_what_templates_make_of_nothing_is_nothing() -> None:
     hosts = [Sim("hv1")]
     wanted = [{"name": "hv1", "pool": None, "definition": "", "address_bits": ""}]
     assert converge(hosts, wanted)["feasible"]
+
+
+def test_what_records_of_a_pool_have_in_common_is_read_once() -> None:
+    hosts = [Sim("hv1"), Sim("hv2"), Sim("hv3")]
+    converge(hosts, want("hv1:gold", "hv2:gold", "hv3:iron"))
+    found = [host.record.content for host in load(snapshot(hosts)).hosts.values() if host.record]
+    assert (found[0] is found[1], found[0] == found[2]) == (True, False)
 
 
 def test_a_small_snapshot_written_by_hand_is_enough() -> None:

@@ -22,8 +22,8 @@ def stat(hosts: list[Sim], **options: Any) -> Data:
     return _pool.plan({"question": "stat", **options}, snapshot(hosts))
 
 
-def gold(*hosts: Sim, **options: Any) -> list[Sim]:
-    converge(list(hosts), want(*(f"{host.name}:gold" for host in hosts)), **options)
+def gold(*hosts: Sim, **fields: Any) -> list[Sim]:
+    converge(list(hosts), want(*(f"{host.name}:gold" for host in hosts), **fields))
     return list(hosts)
 
 
@@ -99,6 +99,62 @@ def test_vms_that_run_with_more_than_their_pool_are_named() -> None:
     hosts = gold(Sim("hv1", more=AVX))
     hosts[0].vms = [vm("db", {"avx"})]
     assert [item["vm"] for item in stat(hosts)["restart_required"]] == ["db"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"virt_type": "qemu"}, "drift"),
+        ({"bits": 39}, "drift"),
+        ({"bits": 40}, "settled"),
+        ({"bits": None}, "settled"),
+        ({"xsave": [[2, 256, 576], [5, 64, 832]]}, "drift"),
+        ({"xsave": [[2, 256, 576], [5, 64, 1088], [9, 8, 2688]]}, "settled"),
+        ({"xsave": None}, "settled"),
+        ({"tsc": {"frequency_hz": 2_600_000_000, "scaling": None}}, "settled"),
+    ],
+)
+def test_a_pool_drifts_when_a_member_changes_in_what_the_pool_relies_on(change: Data, status: str) -> None:
+    hosts = gold(Sim("hv1", more=AVX | {"avx512f"}), definition="baseline", address_bits=40)
+    for name, value in change.items():
+        setattr(hosts[0], name, value)
+    assert one(stat(hosts), "gold")["status"] == status
+
+
+def restarts(hosts: list[Sim]) -> list[tuple[Any, ...]]:
+    keys = ("vm", "pool", "features", "lost", "address_bits", "saved")
+    return [tuple(item[key] for key in keys) for item in stat(hosts)["restart_required"]]
+
+
+def test_vms_that_run_with_what_their_host_has_lost_are_named_though_the_pool_still_has_it() -> None:
+    hosts = gold(Sim("hv1", more=AVX, extra=frozenset({"arat"})), definition="baseline")
+    # What QEMU adds unasked, and the host is not said to have, is not lost.
+    hosts[0].vms = [vm("db", {"aes", "sse2", "arat", "hypervisor"}), vm("web", {"sse2", "arat"})]
+    assert restarts(hosts) == []
+    hosts[0].less = frozenset({"aes"})
+    assert restarts(hosts) == [("db", "gold", ["aes"], ["aes"], None, False)]
+
+
+def test_vms_on_hosts_in_no_pool_are_compared_with_the_host() -> None:
+    host = Sim("hv1", more=AVX, vms=[vm("db", {"avx", "hypervisor", "ht", "invtsc"}), vm("off", state="shutoff")])
+    assert restarts([host]) == []
+    host.less = frozenset({"avx", "hypervisor"})
+    assert restarts([host]) == [("db", None, ["avx"], [], None, False)]
+    host.no_cpu = True
+    assert restarts([host]) == []
+
+
+def test_lines_say_what_vms_run_with_and_resume_with() -> None:
+    hosts = [*gold(Sim("hv1", more=AVX)), Sim("hv2", less=frozenset({"aes"}))]
+    hosts[0].less = frozenset({"aes"})
+    hosts[0].vms = [vm("db", {"avx", "aes"}, address_bits=46), vm("off", {"avx"}, state="shutoff", saved=True)]
+    hosts[1].vms = [vm("web", {"aes"}, address_bits=52)]
+    assert filters.pool_lines(stat(hosts))[-4:] == [
+        "db on hv1 runs with more than the CPU of gold until it is stopped and started: avx, 46 address bits",
+        "db on hv1 runs with more than its host has now until it is stopped and started: aes",
+        "off on hv1 was saved and resumes with more than the CPU of gold until it is stopped and started: avx",
+        "web on hv2 runs with more than its host has now until it is stopped and started: aes, 52 address bits",
+    ]
 
 
 def test_a_record_that_cannot_be_used_is_said() -> None:
