@@ -101,7 +101,9 @@ def draft(fleet: Fleet, request: Request, verdicts: Verdicts) -> Draft:
         stuck = {name: why for name, why in refused.items() if sketch.is_home(sketch.hosts[name])}
         if not stuck:
             break
-        staying.update(stuck)
+        # Who cannot found a pool with others does not found it alone because these stay where they are.
+        unfounded = {found[name].pool for name in stuck if pools[found[name].pool or ""].standing.content is None}
+        staying.update({name: why for name, why in refused.items() if name in stuck or found[name].pool in unfounded})
     refused.update(staying)
     places = {name: item.host.pool if name in refused else item.pool for name, item in found.items()}
     return Draft(pools, sketch.policies, found, places, refused)

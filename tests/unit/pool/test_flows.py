@@ -394,6 +394,16 @@ def test_leaving_is_no_matter_of_vms() -> None:
     assert converge(hosts, want("-hv1"))["feasible"]
 
 
+def test_a_host_in_no_pool_does_not_found_one_because_the_others_stay_where_they_are() -> None:
+    hosts = [Sim("hv1"), Sim("hv2"), Sim("hv3", vendor="Intel")]
+    converge(hosts, want("hv1:silver", "-hv2", "hv3:iron"))
+    wanted = want("hv1:gold", "hv2:gold", "hv3:gold")
+    answer = converge(hosts, wanted)
+    assert codes(answer) == {("vendor", name, "gold") for name in ("hv1", "hv2", "hv3")}
+    assert pools(hosts) == {"iron": ["hv3"], "silver": ["hv1"]}
+    assert writes(ask(hosts, wanted)) == []
+
+
 def test_two_pools_of_one_vendor_stay_apart() -> None:
     hosts = fleet(AVX, AVX)
     answer = converge(hosts, want("hv1:gold", "hv2:iron"))
