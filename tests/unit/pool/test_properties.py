@@ -108,8 +108,11 @@ def live(hosts: list[Sim], history: list[Data]) -> None:
 
 
 def who(answer: Data) -> set[tuple[Any, Any]]:
-    """Return what is refused; of several reasons, another one may come first once others are members."""
-    return {(host, pool) for _code, host, pool in codes(answer)}
+    """Return what is refused; of several reasons, another one may come first once others are members.
+
+    So may the default pool that gives it: who is refused by one as too weak tries the next.
+    """
+    return {(host, "default" if (pool or "").startswith("default_") else pool) for _code, host, pool in codes(answer)}
 
 
 def assert_settled(hosts: list[Sim], answer: Data) -> None:
