@@ -107,12 +107,12 @@ def live(hosts: list[Sim], history: list[Data]) -> None:
         run(hosts, step)
 
 
-def who(answer: Data) -> set[tuple[Any, Any]]:
-    """Return what is refused; of several reasons, another one may come first once others are members.
+def who(answer: Data) -> set[str | None]:
+    """Return the hosts, and the pools as such, that are refused.
 
-    So may the default pool that gives it: who is refused by one as too weak tries the next.
+    Of several reasons another one may come first once others are members, and of default pools another one.
     """
-    return {(host, "default" if (pool or "").startswith("default_") else pool) for _code, host, pool in codes(answer)}
+    return {host or pool for _code, host, pool in codes(answer)}
 
 
 def assert_settled(hosts: list[Sim], answer: Data) -> None:
