@@ -76,10 +76,10 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 	python -m tests.tools.sanity $(ARGS)
 
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
-	pytest tests/integration --verbose --junitxml=$(BUILD)/reports/integration/pytest.xml $(ARGS)
+	pytest tests/integration --verbose --durations=20 --junitxml=$(BUILD)/reports/integration/pytest.xml $(ARGS)
 
 machines: venv sync ## Test modules on full hosts of the laboratory (root)
-	pytest tests/machines --verbose --junitxml=$(BUILD)/reports/machines/pytest.xml $(ARGS)
+	pytest tests/machines --verbose --durations=20 --junitxml=$(BUILD)/reports/machines/pytest.xml $(ARGS)
 
 molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done
