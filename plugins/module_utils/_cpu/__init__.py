@@ -24,7 +24,7 @@ from ._host_mask import HIDEABLE, hideable
 from ._limits import Limit, gain_without, limits, masked
 from ._nested import NESTED, is_nested
 from ._options import CpuOptions
-from ._pool import PoolCpu, pool_cpu
+from ._pool import PoolCpu
 from ._preset import Preset
 from ._presets import PRESETS, basic_preset, default_pools, is_default_name, strongest, tiers
 from ._warnings import cpu_warnings
@@ -65,7 +65,6 @@ __all__ = [
     "masked",
     "missing",
     "parse_cpu",
-    "pool_cpu",
     "required",
     "same_cpu",
     "strongest",

@@ -170,11 +170,6 @@ class PoolCpu:
         )
 
 
-def pool_cpu(baseline_xml: str) -> str:
-    """Return the ``<cpu>`` that member VMs get, from the result of a baseline call; see ``PoolCpu.from_xml``."""
-    return PoolCpu.from_xml(baseline_xml).xml()
-
-
 def _features(names: object, what: str) -> Tuple[str, ...]:
     if not isinstance(names, (list, tuple)):
         raise FleetError(f"The features to {what} must be a list of names, not {names!r}. Give a list.", code="bad_cpu")

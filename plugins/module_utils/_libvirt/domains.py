@@ -80,12 +80,6 @@ def get(conn: Any, name_or_uuid: str) -> Any:
     return domain
 
 
-def read_state(domain: Any) -> DomainState:
-    """Return the state of a domain as libvirt sees it now."""
-    with translated(f"Reading the state of VM {domain.name()}"):
-        return state_of(*domain.state(0))
-
-
 def definition(domain: Any) -> str:
     """Return the persistent definition with its secrets, fit to be defined again; never return it to a user."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE

@@ -15,7 +15,7 @@ from .._cpu import parse_cpu
 from .._domain import Domain, Policy, migration_blockers, migration_mode, parse_domain
 from .._host.machine import on_shared_storage
 from .api import is_error, libvirt, translated
-from .domains import DomainState, live_xml, saved_xml, state_of
+from .domains import DomainState, saved_xml, state_of
 from .snapshot import CpuTable, without_unknown
 
 # Memory of a QEMU process beside its guest's: its own code and buffers, its vCPU threads, and the page tables of the
@@ -137,13 +137,3 @@ def policy_record(domain: Domain) -> Dict[str, Any]:
     """Return the policy of a VM with its migration mode resolved to what is in force."""
     policy = domain.policy or Policy()
     return {**policy.as_dict(), "migration": migration_mode(domain, policy), "migration_stored": policy.migration}
-
-
-def find_vms(records: List[Dict[str, Any]], names: List[str]) -> List[Dict[str, Any]]:
-    """Return the entries with these names or UUIDs."""
-    return [record for record in records if record["name"] in names or record["uuid"] in names]
-
-
-def read_live(domain: Any) -> Domain:
-    """Return a domain as a value, live if it runs."""
-    return parse_domain(live_xml(domain))

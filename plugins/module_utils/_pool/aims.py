@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from .._cpu import Preset, default_pools, is_default_name
+from .._cpu import Preset, default_pools
 from .model import Host, Refusal
 from .policy import name_refusal
 from .request import Wish
@@ -134,8 +134,3 @@ def aims(
 ) -> Dict[str, Aim]:
     """Return where every host of the run is to go, by its name."""
     return {wish.name: aim(wish, hosts[wish.name], standings, rejected) for wish in wishes}
-
-
-def is_default(pool: Optional[str]) -> bool:
-    """Whether this is a default pool."""
-    return pool is not None and is_default_name(pool)

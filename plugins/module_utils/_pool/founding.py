@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Dict, Mapping, Optional, Sequence
 
-from .._cpu import PRESETS
-from .aims import is_default
+from .._cpu import PRESETS, is_default_name
 from .model import Host, Refusal
 from .policy import BASELINE, Policy
 from .settle import Standing
@@ -21,7 +20,7 @@ def vendor_of(pool: str, standing: Standing, policy: Policy, joining: Sequence[H
     """Return the vendor of a pool: on record, by its preset, or that of all who want to form it."""
     if standing.content is not None:
         return standing.content.vendor
-    preset = PRESETS.get(pool if is_default(pool) else policy.definition or "")
+    preset = PRESETS.get(pool if is_default_name(pool) else policy.definition or "")
     if preset is not None:
         return preset.vendor
     vendors = {host.vendor for host in joining if host.vendor is not None}

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
-from .._cpu import PoolCpu
+from .._cpu import PoolCpu, is_default_name
 from .agreement import Finding, Question, find
-from .aims import falls, is_default
+from .aims import falls
 from .draft import Draft, PoolDraft, Verdicts
 from .draft import draft as make_draft
 from .guards import Terms, address_bits, has_cpu, lacks_features, running_vms
@@ -103,7 +103,7 @@ def _question(pool: PoolDraft, target: Target, cpu: PoolCpu) -> Question:
         members=tuple(host.name for host in pool.members),
         old=frozenset(host.name for host in pool.old),
         features=content.features if content is not None and target.kept else None,
-        preset=target.kept and is_default(pool.name),
+        preset=target.kept and is_default_name(pool.name),
     )
 
 
@@ -160,7 +160,7 @@ def _ruled_out(pool: PoolDraft, target: Target, finding: Finding, verdicts: Verd
     new = {name: refusal for name, refusal in finding.bad.items() if name not in old}
     if new:
         return _Judgement(rejected=new)
-    if is_default(pool.name):
+    if is_default_name(pool.name):
         known = verdicts.rejected
         falling = {name: why for name, why in finding.bad.items() if falls(why) and (name, pool.name) not in known}
         if falling:

@@ -13,8 +13,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from .._cpu import PRESETS, PoolCpu, basic_preset, default_pools, gain_without, is_nested, limits, masked
-from .aims import is_default
+from .._cpu import (
+    PRESETS,
+    PoolCpu,
+    basic_preset,
+    default_pools,
+    gain_without,
+    is_default_name,
+    is_nested,
+    limits,
+    masked,
+)
 from .model import Host
 from .policy import BASELINE, BASIC, Policy
 from .request import Candidate
@@ -53,7 +62,7 @@ def terms_target(pool: str, vendor: Optional[str], policy: Policy, standing: Sta
 
 
 def _definition(pool: str, policy: Policy, standing: Standing) -> str:
-    if is_default(pool):
+    if is_default_name(pool):
         return pool
     if policy.recalc:
         return BASELINE
