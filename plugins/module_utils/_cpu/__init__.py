@@ -21,7 +21,7 @@ from ._describe import (
     parse_cpu,
 )
 from ._host_mask import HIDEABLE, hideable
-from ._limits import Limit, gain_without, limits, masked
+from ._limits import Limit, by_host_data, gain_without, limits, limits_data, masked
 from ._nested import NESTED, is_nested
 from ._options import CpuOptions
 from ._pool import PoolCpu
@@ -49,6 +49,7 @@ __all__ = [
     "TscCounter",
     "XsaveDifference",
     "basic_preset",
+    "by_host_data",
     "components_of",
     "cpu_from_element",
     "cpu_warnings",
@@ -62,6 +63,7 @@ __all__ = [
     "is_nested",
     "layout_differences",
     "limits",
+    "limits_data",
     "masked",
     "missing",
     "parse_cpu",

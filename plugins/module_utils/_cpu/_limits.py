@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, FrozenSet, Mapping, Tuple
+from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,13 @@ def gain_without(hosts: Mapping[str, AbstractSet[str]]) -> Dict[str, Tuple[str, 
 def masked(hosts: Mapping[str, AbstractSet[str]], pool_features: AbstractSet[str]) -> Dict[str, Tuple[str, ...]]:
     """Return for each host the features it has and guests with ``pool_features`` do not see, sorted."""
     return {name: tuple(sorted(frozenset(hosts[name]) - pool_features)) for name in sorted(hosts)}
+
+
+def limits_data(hosts: Mapping[str, AbstractSet[str]]) -> List[Dict[str, Any]]:
+    """Return ``limits`` as results have them: ``[{feature, hosts that lack it}]``."""
+    return [{"feature": limit.feature, "hosts": list(limit.hosts)} for limit in limits(hosts)]
+
+
+def by_host_data(found: Mapping[str, Sequence[str]]) -> List[Dict[str, Any]]:
+    """Return ``gain_without`` or ``masked`` as results have them: ``[{host, features}]``, of hosts that have any."""
+    return [{"host": host, "features": list(features)} for host, features in found.items() if features]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Mapping, Sequence
 
-from .._cpu import PoolCpu, gain_without, limits, masked
+from .._cpu import PoolCpu, by_host_data, gain_without, limits_data, masked
 from .._errors import FleetError
 from .cpu import baseline, expand, expand_foreign
 
@@ -63,13 +63,8 @@ def costs(shared: Shared) -> Dict[str, List[Dict[str, Any]]]:
     ``[{feature, hosts}]``: what some hosts have and these lack. ``[{host, features}]``: what the others would have in
     common without this host, and what a host has that guests with the common CPU do not see.
     """
-    gains, masks = gain_without(shared.hosts), masked(shared.hosts, shared.features)
     return {
-        "limits": [{"feature": limit.feature, "hosts": list(limit.hosts)} for limit in limits(shared.hosts)],
-        "gain_without": _by_host(gains),
-        "masked": _by_host(masks),
+        "limits": limits_data(shared.hosts),
+        "gain_without": by_host_data(gain_without(shared.hosts)),
+        "masked": by_host_data(masked(shared.hosts, shared.features)),
     }
-
-
-def _by_host(features: Mapping[str, Sequence[str]]) -> List[Dict[str, Any]]:
-    return [{"host": host, "features": list(names)} for host, names in features.items() if names]

@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from .._cpu import (
     PRESETS,
     PoolCpu,
     basic_preset,
+    by_host_data,
     default_pools,
     gain_without,
     is_default_name,
     is_nested,
-    limits,
+    limits_data,
     masked,
 )
 from .model import Host
@@ -167,11 +168,7 @@ def shared_data(members: Sequence[Host], features: Optional[FrozenSet[str]]) -> 
     full = {host.name: host.traits.features for host in members if host.traits.features is not None}
     offered = {name: frozenset(item for item in found if not is_nested(item)) for name, found in full.items()}
     return {
-        "limits": [{"feature": item.feature, "hosts": list(item.hosts)} for item in limits(offered)],
-        "gain_without": _listed(gain_without(offered)),
-        "masked": [] if features is None else _listed(masked(full, features)),
+        "limits": limits_data(offered),
+        "gain_without": by_host_data(gain_without(offered)),
+        "masked": [] if features is None else by_host_data(masked(full, features)),
     }
-
-
-def _listed(found: Mapping[str, Sequence[str]]) -> List[Dict[str, Any]]:
-    return [{"host": host, "features": list(features)} for host, features in sorted(found.items()) if features]
