@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from .._cpu import PoolCpu
 from .._errors import FleetError
@@ -71,7 +71,7 @@ def check_unchanged(
     there = None if found is None else (found["pool"], found["generation"])
     asked = None if wanted is None else (wanted.pool, wanted.generation)
     if there == asked:
-        fine = found is None or wanted is None or _content(found) == _content_of(wanted)
+        fine = found is None or wanted is None or _content(_as_record(found)) == _content(wanted)
     else:
         fine = previous is None or there == (previous["pool"] and (previous["pool"], previous["generation"]))
         fine = fine and not (there is not None and asked is not None and there[0] == asked[0] and there[1] > asked[1])
@@ -96,16 +96,15 @@ def _went_on(there: Optional[Tuple[str, int]], asked: Optional[Tuple[str, int]])
     )
 
 
-def _content(record: Mapping[str, Any]) -> Tuple[Any, ...]:
+def _as_record(found: Mapping[str, Any]) -> PoolRecord:
+    """Return what ``observe`` has read and checked as a value."""
+    return pool_record.from_data(found, HostPaths().pool_record)
+
+
+def _content(part: Union[PoolRecord, Wanted]) -> Tuple[Any, ...]:
     """Return what all members have in common in one generation; the host's own part may differ."""
-    members = sorted((member["uuid"], member["name"]) for member in record["members"])
-    cpu = record["cpu"]
-    return record["vendor"], record["definition"], members, PoolCpu.from_data(cpu), sorted(cpu["features"])
-
-
-def _content_of(wanted: Wanted) -> Tuple[Any, ...]:
-    members = [(member.uuid, member.name) for member in wanted.members]
-    return wanted.vendor, wanted.definition, members, wanted.cpu, list(wanted.features)
+    members = sorted((member.uuid, member.name) for member in part.members)
+    return part.vendor, part.definition, members, part.cpu, sorted(part.features)
 
 
 def prove_record(conn: Any, wanted: Wanted) -> Tuple[PoolRecord, Proof]:

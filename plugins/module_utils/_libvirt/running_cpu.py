@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Dict, FrozenSet, List, Optional
 
 from .._cpu import CpuDescription, parse_cpu
@@ -73,9 +74,10 @@ class RunningCpus:
 
     def _features(self, cpu: CpuDescription, cpu_xml: str) -> Optional[FrozenSet[str]]:
         if _mode(cpu) in _HOSTS_OWN:
-            return self._of_host()
+            return self._of_host
         return None if cpu.model is None else self._expander.features(cpu_xml)
 
+    @cached_property
     def _of_host(self) -> Optional[FrozenSet[str]]:
         own = own_cpu_xml(self._conn)
         return None if own is None else expand(self._conn, own)
