@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.tools.sync import BUILD
+from tests.unit.controller_module import run_module
 from tests.unit.placement.fleet import fleet, host, vm
 
 FLEET = fleet([host("hv1"), host("hv2")], [vm("db1", "hv1"), vm("web", "hv1")])
@@ -19,20 +16,7 @@ DRAIN = {"question": "drain", "hosts": ["hv1"]}
 
 
 def run(directory: Path, check: bool = False, **options: Any) -> dict[str, Any]:
-    """Run the module as Ansible does, in a process of its own."""
-    arguments = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check, "_ansible_diff": True}}
-    name = "ansible_collections.virtops.kvm_fleet.plugins.modules.placement_plan"
-    done = subprocess.run(
-        [sys.executable, "-m", name],
-        input=json.dumps(arguments),
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(BUILD)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return run_module("placement_plan", directory, check, **options)
 
 
 def write(path: Path, data: Any) -> Path:

@@ -7,9 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _pool
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pool.reading import load
 
-from tests.tools.sync import BUILD
+from tests.unit.controller_module import run_module
 from tests.unit.pool.sim import Data, Sim, converge, snapshot, want
 
 
@@ -135,20 +132,7 @@ def test_a_small_snapshot_written_by_hand_is_enough() -> None:
 
 
 def run(directory: Path, **options: Any) -> Data:
-    """Run the module as Ansible does, in a process of its own."""
-    arguments = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": True, "_ansible_diff": True}}
-    name = "ansible_collections.virtops.kvm_fleet.plugins.modules.cpu_pool_plan"
-    done = subprocess.run(
-        [sys.executable, "-m", name],
-        input=json.dumps(arguments),
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(BUILD)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    result: Data = json.loads(done.stdout)
-    return result
+    return run_module("cpu_pool_plan", directory, check=True, **options)
 
 
 def test_the_module_answers_from_a_directory_of_parts_and_changes_nothing(tmp_path: Path) -> None:
