@@ -12,6 +12,7 @@ from ._blockers import migration_blockers
 from ._change import with_cpu, with_pinning, with_policy
 from ._devices import Disk
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
+from ._pinning_policy import PinningPolicy
 from ._pins import IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
 from ._policy import (
     METADATA_KEY,
@@ -36,6 +37,7 @@ __all__ = [
     "MemNode",
     "NumaMemory",
     "Pinning",
+    "PinningPolicy",
     "Policy",
     "VcpuPin",
     "Vcpus",

@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from .. import _xml
 from .._errors import FleetError
-from .._topology import canonical_cpuset
+from .._topology import canonical_cpuset, format_cpuset
 from ._devices import Disk, disks_of, hostdevs_of, networks_of
 from ._pins import Pinning, pinning_of
 from ._policy import Policy, stored_policy
@@ -42,7 +42,10 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Vcpus:
-    """vCPUs now and at most, and the topology the guest sees; without one libvirt gives each vCPU a socket."""
+    """vCPUs now and at most, and the topology the guest sees; without one libvirt gives each vCPU a socket.
+
+    ``numbers`` are those of the vCPUs that the guest has now, where they are not simply the first.
+    """
 
     current: int
     maximum: int
@@ -50,11 +53,18 @@ class Vcpus:
     dies: int
     cores: int
     threads: int
+    numbers: Tuple[int, ...] = ()
+
+    @property
+    def online(self) -> Tuple[int, ...]:
+        """The numbers of the vCPUs that the guest has now, ascending."""
+        return self.numbers or tuple(range(self.current))
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the vCPUs as in a fleet snapshot."""
         topology = {"sockets": self.sockets, "dies": self.dies, "cores": self.cores, "threads": self.threads}
-        return {"current": self.current, "maximum": self.maximum, "topology": topology}
+        online = {"online": format_cpuset(self.numbers)} if self.numbers else {}
+        return {"current": self.current, "maximum": self.maximum, **online, "topology": topology}
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class Domain:
     disks: Tuple[Disk, ...]
     hostdevs: Tuple[str, ...]
     policy: Optional[Policy]
+    iothreads: Tuple[int, ...] = ()
 
     @property
     def storage(self) -> Tuple[str, ...]:
@@ -144,6 +155,7 @@ def parse_domain(xml: str) -> Domain:
         disks=disks_of(root),
         hostdevs=hostdevs_of(root),
         policy=stored_policy(root),
+        iothreads=_iothreads(root),
     )
 
 
@@ -173,13 +185,29 @@ def _scaled_kib(text: Optional[str], unit: Optional[str]) -> Optional[int]:
 def _vcpus(root: _xml.Element) -> Vcpus:
     maximum = _xml.to_int(_xml.find_text(root, "vcpu")) or 1
     current = _xml.to_int(_xml.find_attribute(root, "vcpu", "current")) or maximum
-    topology = root.find("cpu/topology")
+    topology, numbers = root.find("cpu/topology"), _numbers(root, current)
     if topology is None:
-        return Vcpus(current, maximum, sockets=maximum, dies=1, cores=1, threads=1)
+        return Vcpus(current, maximum, sockets=maximum, dies=1, cores=1, threads=1, numbers=numbers)
     sockets, dies, clusters, cores, threads = (
         _xml.int_attribute(topology, name, 1) for name in ("sockets", "dies", "clusters", "cores", "threads")
     )
-    return Vcpus(current, maximum, sockets, dies, clusters * cores, threads)
+    return Vcpus(current, maximum, sockets, dies, clusters * cores, threads, numbers)
+
+
+def _numbers(root: _xml.Element, current: int) -> Tuple[int, ...]:
+    """Return the vCPUs that are enabled one by one, if they are others than the first ``current``."""
+    enabled = sorted(
+        _xml.int_attribute(vcpu, "id", 0) for vcpu in root.iterfind("vcpus/vcpu") if vcpu.get("enabled") == "yes"
+    )
+    return tuple(enabled) if enabled and enabled != list(range(current)) else ()
+
+
+def _iothreads(root: _xml.Element) -> Tuple[int, ...]:
+    """Return the numbers of the I/O threads; those that have none get the lowest free from 1 on, as in libvirt."""
+    stated = {_xml.int_attribute(thread, "id", 0) for thread in root.iterfind("iothreadids/iothread")}
+    missing = (_xml.to_int(_xml.find_text(root, "iothreads")) or 0) - len(stated)
+    free = [number for number in range(1, len(stated) + max(0, missing) + 1) if number not in stated]
+    return tuple(sorted([*stated, *free[: max(0, missing)]]))
 
 
 def _guest_cell(cell: _xml.Element, index: int) -> GuestCell:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .. import _xml
 from .._errors import FleetError
+from ._pinning_policy import PinningPolicy, pinning_element, pinning_from_element
 from ._pins import Pinning, pins_from_children
 
 METADATA_URI = "urn:virtops:kvm_fleet:policy"
@@ -56,11 +57,15 @@ class Home:
 
 @dataclass(frozen=True)
 class Policy:
-    """``migration`` is one of ``MIGRATION_MODES`` or ``None`` (decided by rule); no ``hosts`` means any host."""
+    """``migration`` is one of ``MIGRATION_MODES`` or ``None`` (decided by rule); no ``hosts`` means any host.
+
+    ``pinning`` is ``None`` where nobody has asked for a policy: whatever pins there are, are the user's own.
+    """
 
     migration: Optional[str] = None
     hosts: Tuple[str, ...] = ()
     home: Optional[Home] = None
+    pinning: Optional[PinningPolicy] = None
 
     def __post_init__(self) -> None:
         """Refuse a mode nobody would understand."""
@@ -71,18 +76,23 @@ class Policy:
             )
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return ``{migration, hosts, home}``."""
+        """Return ``{migration, hosts, home}``, and ``pinning`` if there is a policy for it."""
         home = None if self.home is None else self.home.as_dict()
-        return {"migration": self.migration, "hosts": list(self.hosts), "home": home}
+        pinning = {} if self.pinning is None else {"pinning": self.pinning.as_dict()}
+        return {"migration": self.migration, "hosts": list(self.hosts), "home": home, **pinning}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
-        """Return the policy of a mapping; every key may be missing. Raises ``FleetError`` with code ``bad_policy``."""
-        home = data.get("home")
+        """Return the policy of a mapping; every key may be missing.
+
+        Raises ``FleetError`` with code ``bad_policy``, or ``bad_options`` for its ``pinning``.
+        """
+        home, pinning = data.get("home"), data.get("pinning")
         return cls(
             data.get("migration"),
             tuple(str(host) for host in data.get("hosts") or ()),
             None if home is None else Home.from_dict(home),
+            None if pinning is None else PinningPolicy.from_dict(pinning),
         )
 
 
@@ -107,6 +117,8 @@ def policy_element(policy: Policy) -> _xml.Element:
         element.append(hosts)
     if policy.home is not None:
         element.append(_home_element(policy.home))
+    if policy.pinning is not None:
+        element.append(pinning_element(policy.pinning))
     return element
 
 
@@ -133,8 +145,8 @@ def _home_element(home: Home) -> _xml.Element:
 def policy_from_xml(text: str, vm: Optional[str] = None) -> Policy:
     """Return the policy in an element as ``virDomainGetMetadata`` gives it, or as it stands in a domain.
 
-    Raises ``FleetError``: ``policy_version`` when a newer release wrote it, ``bad_policy`` or ``bad_xml`` when it is
-    broken. ``vm`` is named in the message.
+    Raises ``FleetError``: ``policy_version`` when a newer release wrote it, ``bad_policy``, ``bad_options`` or
+    ``bad_xml`` when it is broken. ``vm`` is named in the message.
     """
     return policy_from_element(_xml.parse(text), vm)
 
@@ -154,7 +166,12 @@ def policy_from_element(element: _xml.Element, vm: Optional[str] = None) -> Poli
     parts = {_xml.local_name(child): child for child in element}
     migration = parts["migration"].text if "migration" in parts else None
     hosts = tuple((host.text or "").strip() for host in parts.get("hosts", ()) if _xml.local_name(host) == "host")
-    return Policy(migration and migration.strip(), hosts, _home(parts["home"]) if "home" in parts else None)
+    return Policy(
+        migration and migration.strip(),
+        hosts,
+        _home(parts["home"]) if "home" in parts else None,
+        pinning_from_element(parts["pinning"]) if "pinning" in parts else None,
+    )
 
 
 def _home(element: _xml.Element) -> Home:

@@ -96,6 +96,7 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
         "memory_kib": parsed.memory_kib,
         "overhead_kib": overhead_kib(parsed.memory_kib, parsed.vcpus.maximum),
         "vcpus": parsed.vcpus.as_dict(),
+        "iothreads": list(parsed.iothreads) or None,
         "saved": saved or None,
         "cpu": None if foreign else _cpu_of(resuming, state.active, saved, host_cpu, cpus),
         "pinning": parsed.pinning_as_dict(),

@@ -14,7 +14,7 @@ the ``answer`` together.
 from __future__ import annotations
 
 from .answer import Answer, Candidates, Move, Shortage, Unplaced, Wave, counts
-from .model import Cell, Cpu, Home, Host, Shape, Snapshot, Vm
+from .model import Cpu, Home, Host, Shape, Snapshot, Vm
 from .planner import answer, plan
 from .reasons import Reason
 from .request import Options, Request, parse
@@ -24,7 +24,6 @@ from .snapshot import load, merge
 __all__ = [
     "Answer",
     "Candidates",
-    "Cell",
     "Cpu",
     "Home",
     "Host",

@@ -16,6 +16,7 @@ from typing import FrozenSet, Optional, Tuple
 
 from .._domain import Pinning
 from .._pinning import shared_cpus
+from .._topology import Cell
 
 # States in which a domain has no process and no memory.
 INACTIVE_STATES = ("shutoff",)
@@ -36,15 +37,6 @@ class Cpu:
     model: Optional[str] = None
     features: Optional[FrozenSet[str]] = None
     address_bits: Optional[int] = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A NUMA node of a host. ``siblings`` holds the CPUs of each core."""
-
-    id: int
-    cpus: Optional[FrozenSet[int]] = None
-    siblings: Tuple[FrozenSet[int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,9 +82,8 @@ class Host:
     @property
     def cpus(self) -> Optional[FrozenSet[int]]:
         """The CPU numbers that exist, or ``None`` where the cells do not say."""
-        if not self.cells or any(cell.cpus is None for cell in self.cells):
-            return None
-        return frozenset(cpu for cell in self.cells for cpu in cell.cpus or ())
+        # A host has at least one CPU, so cells without any only do not name them.
+        return frozenset(cpu for cell in self.cells or () for cpu in cell.cpus) or None
 
     @property
     def shared_cpus(self) -> Optional[FrozenSet[int]]:

@@ -12,12 +12,13 @@ planner.
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, Optional, Sequence, Tuple
 
 from .._domain import Pinning
 from .._errors import FleetError
+from .._topology import Cell, cells_from_data
 from .fields import Fields
-from .model import Cell, Cpu, Home, Host, Shape, Snapshot, Vm
+from .model import Cpu, Home, Host, Shape, Snapshot, Vm
 from .same_uuid import check_hosts, one_per_uuid
 
 VERSION = 1
@@ -150,16 +151,12 @@ def _shape(fields: Optional[Fields]) -> Optional[Shape]:
 def _cells(fields: Fields) -> Optional[Tuple[Cell, ...]]:
     if fields.data.get("cells") is None:
         return None
-    cells: List[Cell] = []
-    for index, cell in enumerate(fields.children("cells")):
-        number = cell.whole("id")
-        siblings = tuple(_cpus_of_core(cell, text) for text in cell.texts("siblings") or ())
-        cells.append(Cell(index if number is None else number, cell.cpuset("cpus"), siblings))
-    return tuple(cells)
-
-
-def _cpus_of_core(cell: Fields, text: str) -> FrozenSet[int]:
-    return Fields({"siblings": text}, cell.where).cpuset("siblings") or frozenset()
+    try:
+        return cells_from_data(fields.data["cells"])
+    except FleetError as error:
+        raise FleetError(
+            f"{fields.where}: {error.msg}", code=fields.code, object=fields.where, field="cells"
+        ) from error
 
 
 def _vm(item: Fields, cpus: Mapping[str, Cpu], hosts: FrozenSet[str]) -> Vm:

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+from ._cells import Cell, PageSize, cells_from_data, distances_between
 from ._cpuset import MAX_CPUS, canonical_cpuset, format_cpuset, parse_cpuset
-from ._host import Cell, HostTopology, PageSize, from_capabilities
+from ._host import HostTopology, from_capabilities
 from ._isolation import Isolation, IsolationRequest, isolate
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "IsolationRequest",
     "PageSize",
     "canonical_cpuset",
+    "cells_from_data",
+    "distances_between",
     "format_cpuset",
     "from_capabilities",
     "isolate",

@@ -9,58 +9,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from .. import _xml
-from ._cpuset import format_cpuset, parse_cpuset
-
-# What Linux and ACPI assume between a cell and itself, and between any two cells, when the firmware says nothing.
-LOCAL_DISTANCE = 10
-REMOTE_DISTANCE = 20
+from ._cells import LOCAL_DISTANCE, REMOTE_DISTANCE, Cell, PageSize
+from ._cpuset import parse_cpuset
 
 _UNIT_KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KiB": 1, "MiB": 1024, "GiB": 1024 * 1024}
-
-
-@dataclass(frozen=True)
-class PageSize:
-    """Pages of one size in a cell; ``free`` is unknown to capabilities and ``None`` until a caller adds it."""
-
-    size_kib: int
-    total: int
-    free: Optional[int] = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A NUMA node; it may have no CPUs or no memory. ``distances`` follow the order of the host's cells.
-
-    ``siblings`` holds one set of threads for every core, also where a core has one thread.
-    """
-
-    id: int
-    cpus: FrozenSet[int]
-    memory_kib: int
-    distances: Tuple[int, ...] = ()
-    pages: Tuple[PageSize, ...] = ()
-    siblings: Tuple[FrozenSet[int], ...] = ()
-
-    def as_dict(self, free_kib: Optional[int] = None, free_pages: Optional[Mapping[int, int]] = None) -> Dict[str, Any]:
-        """Return the cell as in a fleet snapshot; free memory and pages (size in KiB → number) come from the caller."""
-        free = free_pages or {}
-        result: Dict[str, Any] = {"id": self.id, "cpus": format_cpuset(self.cpus), "memory_kib": self.memory_kib}
-        if free_kib is not None:
-            result["free_kib"] = free_kib
-        result["distances"] = list(self.distances)
-        result["pages"] = [_page_dict(page, free.get(page.size_kib, page.free)) for page in self.pages]
-        result["siblings"] = [format_cpuset(threads) for threads in self.siblings]
-        return result
-
-
-def _page_dict(page: PageSize, free: Optional[int]) -> Dict[str, int]:
-    result = {"size_kib": page.size_kib, "total": page.total}
-    if free is not None:
-        result["free"] = free
-    return result
 
 
 @dataclass(frozen=True)

@@ -159,3 +159,41 @@ def test_a_domain_without_name_is_refused() -> None:
         parse_domain("<domain/>")
 
     assert caught.value.code == "bad_xml"
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "online", "data"),
+    [
+        ("<vcpu current='2'>4</vcpu>", (0, 1), None),
+        (
+            "<vcpu current='2'>4</vcpu><vcpus><vcpu id='0' enabled='yes'/><vcpu id='1' enabled='yes'/></vcpus>",
+            (0, 1),
+            None,
+        ),
+        (
+            "<vcpu current='2'>4</vcpu><vcpus><vcpu id='0' enabled='yes'/><vcpu id='1' enabled='no'/>"
+            "<vcpu id='3' enabled='yes'/></vcpus>",
+            (0, 3),
+            "0,3",
+        ),
+    ],
+)
+def test_vcpus_that_the_guest_has_may_be_any(vcpus: str, online: tuple[int, ...], data: str | None) -> None:
+    found = parse_domain(domain(vcpus)).vcpus
+
+    assert found.online == online
+    assert found.as_dict().get("online") == data
+
+
+@pytest.mark.parametrize(
+    ("threads", "numbers"),
+    [
+        ("", ()),
+        ("<iothreads>2</iothreads>", (1, 2)),
+        ("<iothreads>2</iothreads><iothreadids><iothread id='4'/><iothread id='2'/></iothreadids>", (2, 4)),
+        ("<iothreads>3</iothreads><iothreadids><iothread id='2'/></iothreadids>", (1, 2, 3)),
+        ("<iothreadids><iothread id='7'/></iothreadids>", (7,)),
+    ],
+)
+def test_io_threads_without_a_number_get_the_lowest_free(threads: str, numbers: tuple[int, ...]) -> None:
+    assert parse_domain(domain(threads)).iothreads == numbers

@@ -16,6 +16,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     MemNode,
     NumaMemory,
     Pinning,
+    PinningPolicy,
     Policy,
     VcpuPin,
     parse_domain,
@@ -52,6 +53,7 @@ POLICIES = st.builds(
     migration=st.sampled_from([None, "automatic", "manual", "pinned"]),
     hosts=st.lists(NAMES, max_size=3).map(tuple),
     home=st.none() | HOMES,
+    pinning=st.sampled_from([None, PinningPolicy(), PinningPolicy("numa", host_cells=frozenset({1}))]),
 )
 
 
