@@ -16,7 +16,8 @@ from .._errors import FleetError
 # VIR_DOMAIN_CPUMASK_LEN of libvirt: larger numbers are refused there too.
 MAX_CPUS = 16384
 
-_PART = re.compile(r"(\^)?([0-9]+)(?:-([0-9]+))?\Z")
+# Python reads no number of more than 4300 digits
+_PART = re.compile(r"(\^)?([0-9]{1,1000})(?:-([0-9]{1,1000}))?\Z")
 
 
 def parse_cpuset(text: str) -> FrozenSet[int]:

@@ -42,7 +42,24 @@ def test_libvirt_notation_is_read(text: str, cpus: set[int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "1,", ",1", "1--2", "5-2", "-1", "^2-4", "^", "1 2", "0x3", "1;2", "²", "16384", "0-99999999", "auto"],
+    [
+        "a",
+        "1,",
+        ",1",
+        "1--2",
+        "5-2",
+        "-1",
+        "^2-4",
+        "^",
+        "1 2",
+        "0x3",
+        "1;2",
+        "²",
+        "16384",
+        "0-99999999",
+        "auto",
+        "0-" + "9" * 5000,
+    ],
 )
 def test_other_text_is_refused_by_name(text: str) -> None:
     with pytest.raises(FleetError) as caught:
