@@ -47,6 +47,28 @@ class ArgumentSpec:
         return {"argument_spec": dict(self.options), **{name: rule for name, rule in rules.items() if rule}}
 
 
+def per_vm(options: Mapping[str, Any]) -> ArgumentSpec:
+    """Return ``name`` with the options for one VM, and ``vms`` with the same for each of several."""
+    own = {"name": {"type": "str", "required": True}, **options}
+    plain = [name for name, option in options.items() if "default" not in option]
+    return ArgumentSpec(
+        {
+            "name": {"type": "str"},
+            **options,
+            "vms": {"type": "list", "elements": "dict", "options": own},
+        },
+        mutually_exclusive=[("vms", name) for name in ("name", *plain)],
+        required_one_of=[("name", "vms")],
+    )
+
+
+def each_vm(params: Mapping[str, Any], options: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """Return ``name`` and the options of each VM, however they were given to a module with ``per_vm``."""
+    if params["name"] is None:
+        return [dict(vm) for vm in params["vms"]]
+    return [{"name": params["name"], **{option: params[option] for option in options}}]
+
+
 # Fits the documentation fragment virtops.kvm_fleet.libvirt.
 LIBVIRT = ArgumentSpec({"uri": {"type": "str", "default": "qemu:///system"}})
 

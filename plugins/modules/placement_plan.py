@@ -12,6 +12,8 @@ description:
   - Answers a question about a fleet snapshot with a plan of live migrations, or says for every VM and every host why
     there is none. All VMs of the question are placed together, and every step of the plan fits with memory charged at
     both ends of each move.
+  - VMs with the pinning policy V(numa) or V(dedicated) get pins made for the destination. No plan gives a CPU that one
+    VM has for itself to another, at any moment.
   - Talks to no hypervisor, so it also answers questions about fleets that do not exist yet. Run it on the controller.
   - A plan that is not possible is an answer, not a failure; look at RV(feasible).
   - The shapes of snapshot, request and answer are documented in C(docs/planner.md) of the collection.
@@ -122,6 +124,9 @@ plan:
         - V(hosts) that are ready after the wave, and V(steps) with V(moves).
         - A move has V(vm), V(uuid), V(source), V(destination), V(destination_uuid), V(uri), V(migrate_uri), V(pins)
           (V(null) keeps them) and V(estimated_s).
+        - V(following), if it is there, records which of V(pins) only keep threads off the CPUs of other VMs.
+        - V(exclusive_cpus), if it is there, is the set of CPUs that the VM has for itself at its destination. Keep
+          other VMs off them before it arrives.
         - Empty for a drain that cannot succeed, unless V(best_effort) is on.
       type: list
       elements: dict

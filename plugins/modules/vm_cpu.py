@@ -31,7 +31,7 @@ options:
   name:
     description:
       - Name or UUID of the VM.
-      - Exactly one of O(name), O(names) and O(all) is needed.
+      - Exactly one of O(name), O(names), O(all) and O(vms) is needed.
     type: str
   names:
     description:
@@ -51,49 +51,49 @@ options:
     type: list
     elements: str
     default: []
-  cpu:
+  cpu: &cpu
     description:
       - The CPU as C(<cpu>) XML, for instance RV(virtops.kvm_fleet.cpu_baseline#module:cpu_xml).
       - Without C(check), V(partial) is written, for else libvirt would silently drop features that the host lacks
         where it emulates CPUs.
-      - Exactly one of O(cpu), O(mode) and O(model) is needed, but O(mode) and O(model) go together.
+      - Exactly one of C(cpu), C(mode) and C(model) is needed, but C(mode) and C(model) go together.
     type: str
-  mode:
+  mode: &mode
     description:
       - Where the CPU comes from. V(custom) names a O(model), V(host-model) is the host's as a list of features, which
         is made anew at every start, V(host-passthrough) and V(maximum) are whatever the host and QEMU can do.
       - With O(model) the default is V(custom).
     type: str
     choices: [custom, host-model, host-passthrough, maximum]
-  model:
+  model: &model
     description:
       - A CPU model that libvirt knows.
     type: str
-  match:
+  match: &match
     description:
       - How the CPU of a guest relates to the model and the features. V(exact) is exactly that, V(minimum) gives
         all that the host has beyond, V(strict) refuses hosts that have more.
       - With O(model) the default is V(exact).
     type: str
     choices: [exact, minimum, strict]
-  check:
+  check: &check
     description:
       - How libvirt checks the CPU when the VM starts. V(partial) asks whether the host can give it, V(full) also
         refuses what QEMU adds by itself, V(none) does not look, so that features may be dropped silently.
       - The default is V(partial) for V(custom), otherwise libvirt's own.
     type: str
     choices: [none, partial, full]
-  vendor:
+  vendor: &vendor
     description:
       - The vendor that the host's CPU must have, such as V(AMD).
     type: str
-  fallback:
+  fallback: &fallback
     description:
       - Whether libvirt may take another model where the hypervisor does not have this one.
       - With O(model) the default is V(forbid).
     type: str
     choices: [allow, forbid]
-  features:
+  features: &features
     description:
       - Features of the CPU beside those of the model.
     type: list
@@ -112,14 +112,35 @@ options:
         type: str
         choices: [force, require, optional, disable, forbid]
         default: require
-  address_bits:
+  address_bits: &address_bits
     description:
       - Width of the physical addresses that the VM sees.
     type: int
-  migratable:
+  migratable: &migratable
     description:
       - Leave out features that keep the VM from migrating, with the modes V(host-passthrough) and V(maximum).
     type: bool
+  vms:
+    description:
+      - Several VMs, each with a CPU of its own.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name or UUID of the VM.
+        type: str
+        required: true
+      cpu: *cpu
+      mode: *mode
+      model: *model
+      match: *match
+      check: *check
+      vendor: *vendor
+      fallback: *fallback
+      features: *features
+      address_bits: *address_bits
+      migratable: *migratable
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
   - virtops.kvm_fleet.libvirt
@@ -156,11 +177,17 @@ EXAMPLES = r"""
       - name: md-clear
       - name: x2apic
         policy: disable
+
+- name: Give each VM its own
+  virtops.kvm_fleet.vm_cpu:
+    vms:
+      - {name: db1, mode: host-passthrough, migratable: true}
+      - {name: web1, cpu: "{{ baseline.cpu_xml }}"}
 """
 
 RETURN = r"""
 vms:
-  description: The VMs, in the order of O(names), or by name.
+  description: The VMs, in the order of O(names) or O(vms), or by name.
   returned: success
   type: list
   elements: dict
@@ -236,9 +263,11 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import CpuO
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_cpu import (
+    CpuChange,
     check_cpu,
     diff_texts,
     set_cpus,
+    set_each_cpu,
     with_explicit_check,
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
@@ -258,17 +287,30 @@ CPU = {
     "address_bits": {"type": "int"},
     "migratable": {"type": "bool"},
 }
+WANTED = {"cpu": {"type": "str"}, **CPU}
+EXCLUSIVE = [("cpu", option) for option in CPU]
+NEEDED = ("cpu", "mode", "model")
 SPEC = ArgumentSpec(
     {
         "name": {"type": "str"},
         "names": {"type": "list", "elements": "str"},
         "all": {"type": "bool"},
         "keep": {"type": "list", "elements": "str", "default": []},
-        "cpu": {"type": "str"},
-        **CPU,
+        **WANTED,
+        "vms": {
+            "type": "list",
+            "elements": "dict",
+            "options": {"name": {"type": "str", "required": True}, **WANTED},
+            "mutually_exclusive": EXCLUSIVE,
+            "required_one_of": [NEEDED],
+        },
     },
-    mutually_exclusive=[("name", "names", "all"), *(("cpu", option) for option in CPU)],
-    required_one_of=[("name", "names", "all"), ("cpu", "mode", "model")],
+    mutually_exclusive=[
+        ("name", "names", "all", "vms"),
+        *(("vms", option) for option in WANTED),
+        *EXCLUSIVE,
+    ],
+    required_one_of=[("name", "names", "all", "vms"), ("vms", *NEEDED)],
 )
 
 
@@ -296,14 +338,29 @@ def wanted_vms(params: Mapping[str, Any]) -> Optional[List[str]]:
     return list(names)
 
 
+def give_each(params: Mapping[str, Any], check_mode: bool) -> Tuple[List[CpuChange], List[str]]:
+    """Give each VM a CPU of its own; return the changes and what a person should know."""
+    if params["keep"]:
+        raise FleetError("keep goes with all only. Leave those VMs out of the list instead.", "bad_options")
+    wanted = [(vm["name"], wanted_cpu(vm)) for vm in params["vms"]]
+    warnings = {warning: None for _name, (_cpu_xml, found) in wanted for warning in found}
+    with connection(params["uri"]) as conn:
+        for cpu_xml in dict.fromkeys(cpu_xml for _name, (cpu_xml, _found) in wanted):
+            warnings.update(dict.fromkeys(check_cpu(conn, cpu_xml)))
+        changes = set_each_cpu(conn, [(name, cpu_xml) for name, (cpu_xml, _found) in wanted], check_mode)
+    return changes, list(warnings)
+
+
 def work(module: AnsibleModule) -> Outcome:
     """Do what the options ask for."""
     params = module.params
-    cpu_xml, warnings = wanted_cpu(params)
-    names = wanted_vms(params)
-    with connection(params["uri"]) as conn:
-        warnings = [*warnings, *check_cpu(conn, cpu_xml)]
-        changes = set_cpus(conn, cpu_xml, names, params["keep"], module.check_mode)
+    if params["vms"] is None:
+        (cpu_xml, warnings), names = wanted_cpu(params), wanted_vms(params)
+        with connection(params["uri"]) as conn:
+            warnings = [*warnings, *check_cpu(conn, cpu_xml)]
+            changes = set_cpus(conn, cpu_xml, names, params["keep"], module.check_mode)
+    else:
+        changes, warnings = give_each(params, module.check_mode)
     facts: Dict[str, Any] = {"vms": [change.as_dict() for change in changes]}
     if params["name"] is not None:
         shown = ("name", "cpu_xml", "restart_required", "difference")

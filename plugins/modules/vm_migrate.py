@@ -67,6 +67,14 @@ options:
           - The pinning that the VM gets at its destination, in its live and its persistent definition. The present one
             stays if not given.
         type: dict
+      following:
+        description:
+          - Which CPUs were given to threads that have no pin of their own, and the C(cpuset) that the user gave the VM.
+            Stored with the VM together with O(moves[].pins), so that these pins are not taken for the user's.
+        type: dict
+      exclusive_cpus:
+        description: The CPUs that the VM has for itself at its destination, for the reader only.
+        type: str
       estimated_s:
         description: The planner's estimate of the duration, for the reader only.
         type: float
@@ -203,6 +211,8 @@ MOVE_OPTIONS = {
     "uri": {"type": "str", "required": True},
     "migrate_uri": {"type": "str"},
     "pins": {"type": "dict"},
+    "following": {"type": "dict"},
+    "exclusive_cpus": {"type": "str"},
     "estimated_s": {"type": "float"},
 }
 

@@ -11,7 +11,8 @@ short_description: Store with a VM where it may run and where its home is
 description:
   - Keeps migration mode, allowed hosts and home host in libvirt's domain metadata, in a namespace of this collection.
     The metadata travels with the VM when it migrates, so no database has to be kept.
-  - Options that are not given stay as they are.
+  - Options that are not given stay as they are. Of several VMs either all get what is asked for or none; what was
+    written before a failure is changed back.
 attributes:
   check_mode:
     support: full
@@ -23,9 +24,9 @@ options:
   name:
     description:
       - Name or UUID of the VM.
+      - Either O(name) or O(vms) is needed.
     type: str
-    required: true
-  migration:
+  migration: &migration
     description:
       - V(automatic) VMs may be moved at any time, V(manual) ones when somebody asks for it, as a drain does, V(pinned)
         ones never.
@@ -33,17 +34,31 @@ options:
         other V(automatic).
     type: str
     choices: [automatic, manual, pinned, default]
-  hosts:
+  hosts: &hosts
     description:
       - The hosts on which the VM may run, by name in the inventory or UUID. An empty list allows all.
     type: list
     elements: str
-  home:
+  home: &home
     description:
       - V(here) makes this host the VM's home, to which a refill brings it back. V(none) forgets the home.
       - A drain sets the home of VMs that have none.
     type: str
     choices: [here, none]
+  vms:
+    description:
+      - Several VMs, each with its own options.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name or UUID of the VM.
+        type: str
+        required: true
+      migration: *migration
+      hosts: *hosts
+      home: *home
   host:
     description:
       - The name of this host in results and snapshots.
@@ -69,16 +84,40 @@ EXAMPLES = r"""
   virtops.kvm_fleet.vm_policy:
     name: dongle
     migration: pinned
+
+- name: Let the databases be moved by hand only, each on its own hosts
+  virtops.kvm_fleet.vm_policy:
+    vms:
+      - {name: db1, migration: manual, hosts: [hv1, hv2]}
+      - {name: db2, migration: manual, hosts: [hv3, hv4]}
 """
 
 RETURN = r"""
+vms:
+  description: The VMs, in the order given.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the VM.
+      type: str
+    changed:
+      description: Whether its policy changed.
+      type: bool
+    policy:
+      description: The policy that is stored with the VM.
+      type: dict
+    migration:
+      description: The migration mode that is in force.
+      type: str
 name:
   description: Name of the VM.
-  returned: success
+  returned: when O(name) is given
   type: str
 policy:
   description: The policy that is stored with the VM.
-  returned: success
+  returned: when O(name) is given
   type: dict
   sample:
     migration: pinned
@@ -88,34 +127,61 @@ policy:
       uuid: 4c4c4544-0042-4a10-8054-b2c04f564b32
 migration:
   description: The migration mode that is in force.
-  returned: success
+  returned: when O(name) is given
   type: str
   sample: pinned
+rolled_back:
+  description: Whether everything is as it was before the task.
+  returned: failure while VMs are changed
+  type: bool
+not_rolled_back:
+  description: The VMs that could not be changed back.
+  returned: failure while VMs are changed
+  type: list
+  elements: dict
+  contains:
+    vm:
+      description: Name of the VM.
+      type: str
+    msg:
+      description: Why it could not be changed back.
+      type: str
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, ArgumentSpec
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import (
+    LIBVIRT,
+    ArgumentSpec,
+    each_vm,
+    per_vm,
+)
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_policy import set_policy
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_policy import set_policies
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
 
-SPEC = ArgumentSpec(
-    {
-        "name": {"type": "str", "required": True},
-        "migration": {"type": "str", "choices": ["automatic", "manual", "pinned", "default"]},
-        "hosts": {"type": "list", "elements": "str"},
-        "home": {"type": "str", "choices": ["here", "none"]},
-        "host": {"type": "str"},
-    }
-)
+OPTIONS: Dict[str, Any] = {
+    "migration": {"type": "str", "choices": ["automatic", "manual", "pinned", "default"]},
+    "hosts": {"type": "list", "elements": "str"},
+    "home": {"type": "str", "choices": ["here", "none"]},
+}
+SPEC = per_vm(OPTIONS).merge(ArgumentSpec({"host": {"type": "str"}}))
 
 
 def work(module: AnsibleModule) -> Outcome:
     """Do what the options ask for."""
-    with connection(module.params["uri"]) as conn:
-        found = set_policy(conn, module.params, module.check_mode)
-    facts = {"name": found.name, "policy": found.after.as_dict(), "migration": found.migration}
-    return Outcome(before=found.before.as_dict(), after=found.after.as_dict(), facts=facts)
+    params = module.params
+    with connection(params["uri"]) as conn:
+        changes = set_policies(conn, each_vm(params, OPTIONS), params["host"], module.check_mode)
+    facts: Dict[str, Any] = {"vms": [change.as_dict() for change in changes]}
+    if params["name"] is not None:
+        (only,) = changes
+        facts.update(name=only.name, policy=only.after.as_dict(), migration=only.migration)
+        return Outcome(only.before.as_dict(), only.after.as_dict(), facts)
+    changed = [change for change in changes if change.changed]
+    before = {change.name: change.before.as_dict() for change in changed}
+    return Outcome(before, {change.name: change.after.as_dict() for change in changed}, facts)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ CASES: List[Tuple[str, Dict[str, Any], str]] = [
     ("vm_policy", {"name": "a", "migration": "pinned", "hosts": ["hv1", "hv2"], "home": "here"}, "policy"),
     ("vm_policy", {"name": "a", "migration": "default", "hosts": [], "home": "none"}, "policy"),
     ("vm_cpu", {"name": "a", "cpu": "<cpu mode='custom'><model>Westmere</model></cpu>"}, "restart_required"),
+    ("vm_pinning", {"name": "a", "policy": "dedicated"}, "claims"),
     ("host_maintenance", {"state": "entered", "id": "kernel", "reason": "New kernel"}, "already_completed"),
     ("host_maintenance", {"state": "left", "id": "kernel", "completed": True}, "maintenance"),
 ]

@@ -10,6 +10,13 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
+    Following,
+    NumaMemory,
+    Pinning,
+    parse_domain,
+)
+
 from tests.integration.fleet import PATIENCE_S, Fleet, busy, guest
 from tests.integration.runner import Ansible
 from tests.lab import GuestSpec, Lab
@@ -62,6 +69,30 @@ def test_several_vms_move_at_once_and_the_pinned_one_gets_its_new_pins(
     for entry in result["migrations"]:
         assert 0 < entry["downtime_ms"] < entry["total_ms"]
         assert entry["transferred_kib"] > 1024
+
+
+def test_pins_that_follow_the_host_travel_with_their_record_and_leave_none_behind(
+    lab: Lab, ansible: Ansible, fleet: Fleet
+) -> None:
+    fleet.have(guest("f", vcpus=2))
+    pins = {"cpuset": "1", "vcpus": [], "memory": {"mode": "strict", "nodes": "0"}}
+    there = fleet.move("f", "hv2", pins=pins, following={"cpus": "1", "limit": None}, exclusive_cpus="0")
+    result = ansible.module("hv1", "vm_migrate", moves=[there])
+    assert outcomes(result) == {"f": "moved"}
+    assert result["migrations"][0]["mended"] == []
+    for flags in ((), ("--inactive",)):
+        found = parse_domain(lab["hv2"].virsh("dumpxml", "f", *flags))
+        assert (found.pinning.cpuset, found.pinning.memory) == ("1", NumaMemory("strict", "0"))
+        assert found.policy is not None
+        assert found.policy.following == Following("1")
+        assert found.own_pinning.cpuset is None
+    assert affinity(lab, "f") == {"CPU 0": "1", "CPU 1": "1", "emulator": "1"}
+    back = fleet.move("f", "hv1", pins={"cpuset": None, "vcpus": []})
+    assert outcomes(ansible.module("hv2", "vm_migrate", moves=[back])) == {"f": "moved"}
+    for flags in ((), ("--inactive",)):
+        found = parse_domain(lab["hv1"].virsh("dumpxml", "f", *flags))
+        assert (found.pinning, found.policy and found.policy.following) == (Pinning(), None)
+    fleet.assert_intact_and_once("f", "hv1")
 
 
 def test_autostart_and_home_travel_and_no_definition_stays(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:

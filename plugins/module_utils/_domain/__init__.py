@@ -11,8 +11,10 @@ from __future__ import annotations
 from ._blockers import migration_blockers
 from ._change import with_cpu, with_pinning, with_policy
 from ._devices import Disk
+from ._following import Following, own_pins, threads_on
+from ._overhead import overhead_kib
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
-from ._pinning_policy import PinningPolicy
+from ._pinning_policy import PLACING, PinningPolicy
 from ._pins import IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
 from ._policy import (
     METADATA_KEY,
@@ -24,13 +26,17 @@ from ._policy import (
     policy_of_domain,
     policy_to_xml,
 )
+from ._resources import Resources, ResourceWish, Topology, resources_of
+from ._resources_xml import resources_text, with_resources
 
 __all__ = [
     "METADATA_KEY",
     "METADATA_URI",
     "MIGRATION_MODES",
+    "PLACING",
     "Disk",
     "Domain",
+    "Following",
     "GuestCell",
     "Home",
     "IothreadPin",
@@ -39,15 +45,24 @@ __all__ = [
     "Pinning",
     "PinningPolicy",
     "Policy",
+    "ResourceWish",
+    "Resources",
+    "Topology",
     "VcpuPin",
     "Vcpus",
     "migration_blockers",
     "migration_mode",
+    "overhead_kib",
+    "own_pins",
     "parse_domain",
     "policy_from_xml",
     "policy_of_domain",
     "policy_to_xml",
+    "resources_of",
+    "resources_text",
+    "threads_on",
     "with_cpu",
     "with_pinning",
     "with_policy",
+    "with_resources",
 ]

@@ -15,49 +15,9 @@ from typing import List, Optional, Tuple
 from .. import _xml
 from .._cpu import cpu_from_element, same_cpu
 from .._errors import FleetError
+from ._layout import drop_if_empty, place
 from ._pins import AUTO, Pinning, pinning_of
 from ._policy import METADATA_KEY, METADATA_URI, Policy, policy_element, policy_elements, stored_policy
-
-# The order in which libvirt prints the children of <domain> (virDomainDefFormatInternal); it reads any order.
-_ORDER = (
-    "name",
-    "uuid",
-    "genid",
-    "title",
-    "description",
-    "metadata",
-    "maxMemory",
-    "memory",
-    "currentMemory",
-    "blkiotune",
-    "memtune",
-    "memoryBacking",
-    "vcpu",
-    "vcpus",
-    "iothreads",
-    "iothreadids",
-    "defaultiothread",
-    "cputune",
-    "numatune",
-    "resource",
-    "sysinfo",
-    "bootloader",
-    "bootloader_args",
-    "os",
-    "idmap",
-    "features",
-    "cpu",
-    "clock",
-    "on_poweroff",
-    "on_reboot",
-    "on_crash",
-    "on_lockfailure",
-    "pm",
-    "perf",
-    "devices",
-    "seclabel",
-    "launchSecurity",
-)
 
 _CPU_ATTRIBUTES = ("mode", "match", "check", "migratable", "deprecated_features")
 _CPU_CHILDREN = ("model", "vendor", "maxphysaddr", "feature")
@@ -79,7 +39,7 @@ def with_cpu(xml: str, cpu_xml: str) -> str:
         return xml
     if cpu is None:
         cpu = _xml.new("cpu")
-        _place(root, cpu)
+        place(root, cpu)
     for name in _CPU_ATTRIBUTES:
         cpu.attrib.pop(name, None)
         if wanted.get(name) is not None:
@@ -140,7 +100,7 @@ def _set_cpuset(root: _xml.Element, cpuset: Optional[str]) -> None:
     if vcpu is None:
         # libvirt's default for a definition without <vcpu>.
         vcpu = _xml.new("vcpu", "1")
-        _place(root, vcpu)
+        place(root, vcpu)
     vcpu.set("placement", AUTO if cpuset == AUTO else "static")
     if cpuset in (None, AUTO):
         vcpu.attrib.pop("cpuset", None)
@@ -156,14 +116,13 @@ def _replace_children(root: _xml.Element, parent_name: str, names: Tuple[str, ..
         return
     if parent is None:
         parent = _xml.new(parent_name)
-        _place(root, parent)
+        place(root, parent)
     index = parent.index(owned[0]) if owned else len(parent)
     for child in owned:
         _xml.remove(child)
     for offset, child in enumerate(wanted):
         _xml.insert(parent, index + offset, child)
-    if len(parent) == 0 and not (parent.text or "").strip():
-        _xml.remove(parent)
+    drop_if_empty(parent)
 
 
 def with_policy(xml: str, policy: Optional[Policy]) -> str:
@@ -181,15 +140,8 @@ def with_policy(xml: str, policy: Optional[Policy]) -> str:
     if policy is not None:
         if metadata is None:
             metadata = _xml.new("metadata")
-            _place(root, metadata)
+            place(root, metadata)
         _xml.insert(metadata, len(metadata), _xml.namespaced(policy_element(policy), METADATA_URI, METADATA_KEY))
-    elif metadata is not None and len(metadata) == 0 and not (metadata.text or "").strip():
-        _xml.remove(metadata)
+    elif metadata is not None:
+        drop_if_empty(metadata)
     return _xml.serialise(root)
-
-
-def _place(root: _xml.Element, element: _xml.Element) -> None:
-    """Insert a child of ``<domain>`` where libvirt would print it."""
-    rank = _ORDER.index(element.tag)
-    later = [child for child in root if child.tag in _ORDER and _ORDER.index(child.tag) > rank]
-    _xml.insert(root, root.index(later[0]) if later else len(root), element)

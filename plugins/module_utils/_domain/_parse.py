@@ -15,6 +15,8 @@ from .. import _xml
 from .._errors import FleetError
 from .._topology import canonical_cpuset, format_cpuset
 from ._devices import Disk, disks_of, hostdevs_of, networks_of
+from ._following import own_pins
+from ._pinning_policy import PLACING
 from ._pins import Pinning, pinning_of
 from ._policy import Policy, stored_policy
 
@@ -114,6 +116,16 @@ class Domain:
         """Whether a device of the host is assigned to the VM."""
         return bool(self.hostdevs)
 
+    @property
+    def own_pinning(self) -> Pinning:
+        """The pins without those that only keep threads off the CPUs of others.
+
+        The pins that a policy chose are all the VM's own.
+        """
+        if self.policy is None or (self.policy.pinning and self.policy.pinning.policy in PLACING):
+            return self.pinning
+        return own_pins(self.pinning, self.policy.following, live=self.runtime_id is not None)
+
     def pinning_as_dict(self) -> Dict[str, Any]:
         """Return the pinning as in a fleet snapshot, where ``cells`` are all guest cells, bound or not."""
         bound = {cell.id: {"mode": cell.mode, "node": cell.node} for cell in self.pinning.cells}
@@ -167,16 +179,16 @@ def migration_mode(domain: Domain, policy: Optional[Policy] = None) -> str:
     stored = policy or domain.policy
     if stored is not None and stored.migration is not None:
         return stored.migration
-    return "manual" if domain.cpu_mode == "host-passthrough" or domain.pinning.is_pinned else "automatic"
+    return "manual" if domain.cpu_mode == "host-passthrough" or domain.own_pinning.is_pinned else "automatic"
 
 
 def _memory_kib(element: Optional[_xml.Element]) -> Optional[int]:
     if element is None:
         return None
-    return _scaled_kib(element.text, element.get("unit"))
+    return scaled_kib(element.text, element.get("unit"))
 
 
-def _scaled_kib(text: Optional[str], unit: Optional[str]) -> Optional[int]:
+def scaled_kib(text: Optional[str], unit: Optional[str]) -> Optional[int]:
     """Scale to KiB, rounded up as libvirt does (``virDomainParseMemory``)."""
     value = _xml.to_int(text)
     return None if value is None else -(-value * _UNITS.get(unit or "KiB", 1024) // 1024)
@@ -214,7 +226,7 @@ def _guest_cell(cell: _xml.Element, index: int) -> GuestCell:
     return GuestCell(
         id=_xml.int_attribute(cell, "id", index),
         vcpus=canonical_cpuset(cell.get("cpus", "")),
-        memory_kib=_scaled_kib(cell.get("memory"), cell.get("unit")) or 0,
+        memory_kib=scaled_kib(cell.get("memory"), cell.get("unit")) or 0,
     )
 
 
@@ -226,4 +238,4 @@ def _huge_pages_kib(root: _xml.Element) -> Optional[int]:
     if not pages:
         return DEFAULT_HUGE_PAGE_KIB
     page = next((page for page in pages if page.get("nodeset") is None), pages[0])
-    return _scaled_kib(page.get("size"), page.get("unit")) or DEFAULT_HUGE_PAGE_KIB
+    return scaled_kib(page.get("size"), page.get("unit")) or DEFAULT_HUGE_PAGE_KIB

@@ -22,12 +22,15 @@ CHOICES = {
     "memory_mode": ("strict", "preferred", "interleave", "restrictive"),
 }
 
+# The policies by which pins are chosen here; with the others they are the user's.
+PLACING = ("numa", "dedicated")
+
 # An option that a policy would not look at is a mistake of whoever gives it.
 _APPLIES_TO = {
     "thread_policy": ("dedicated",),
     "emulator": ("dedicated",),
-    "memory_mode": ("numa", "dedicated"),
-    "host_cells": ("numa", "dedicated"),
+    "memory_mode": PLACING,
+    "host_cells": PLACING,
 }
 
 

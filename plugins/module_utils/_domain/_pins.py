@@ -128,7 +128,7 @@ def _from_dict(data: Mapping[str, Any]) -> Pinning:
             ]
         ),
     )
-    return _with_policy(pins, data.get("policy"))
+    return with_policy_of_pins(pins, data.get("policy"))
 
 
 def pinning_of(domain: _xml.Element) -> Pinning:
@@ -155,7 +155,7 @@ def pins_from_children(children: List[_xml.Element], cpuset: Optional[str], poli
         memory=memory[0] if memory else None,
         cells=_by_number(_each(children, "memnode", _memnode)),
     )
-    return _with_policy(pins, policy)
+    return with_policy_of_pins(pins, policy)
 
 
 def _each(children: List[_xml.Element], name: str, make: Callable[[_xml.Element], _T]) -> List[_T]:
@@ -199,7 +199,8 @@ def _by_number(pins: List[_T]) -> Tuple[_T, ...]:
     return tuple(sorted(pins, key=lambda pin: next(iter(vars(pin).values()))))
 
 
-def _with_policy(pins: Pinning, policy: Optional[str]) -> Pinning:
+def with_policy_of_pins(pins: Pinning, policy: Optional[str] = None) -> Pinning:
+    """Return the pins with a policy, else with that which pins without any have."""
     values = dict(vars(pins))
     values["policy"] = policy or ("manual" if pins.is_pinned else "none")
     return Pinning(**values)

@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .. import _xml
 from .._errors import FleetError
+from ._following import Following, following_element, following_from_element
 from ._pinning_policy import PinningPolicy, pinning_element, pinning_from_element
 from ._pins import Pinning, pins_from_children
 
@@ -59,13 +60,15 @@ class Home:
 class Policy:
     """``migration`` is one of ``MIGRATION_MODES`` or ``None`` (decided by rule); no ``hosts`` means any host.
 
-    ``pinning`` is ``None`` where nobody has asked for a policy: whatever pins there are, are the user's own.
+    ``pinning`` is ``None`` where nobody has asked for a policy: whatever pins there are, are the user's own, but for
+    those that ``following`` says are ours.
     """
 
     migration: Optional[str] = None
     hosts: Tuple[str, ...] = ()
     home: Optional[Home] = None
     pinning: Optional[PinningPolicy] = None
+    following: Optional[Following] = None
 
     def __post_init__(self) -> None:
         """Refuse a mode nobody would understand."""
@@ -76,10 +79,14 @@ class Policy:
             )
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return ``{migration, hosts, home}``, and ``pinning`` if there is a policy for it."""
+        """Return ``{migration, hosts, home}``, and ``pinning`` and ``following`` if there are such."""
         home = None if self.home is None else self.home.as_dict()
-        pinning = {} if self.pinning is None else {"pinning": self.pinning.as_dict()}
-        return {"migration": self.migration, "hosts": list(self.hosts), "home": home, **pinning}
+        more = {
+            name: value.as_dict()
+            for name, value in (("pinning", self.pinning), ("following", self.following))
+            if value is not None
+        }
+        return {"migration": self.migration, "hosts": list(self.hosts), "home": home, **more}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
@@ -87,12 +94,13 @@ class Policy:
 
         Raises ``FleetError`` with code ``bad_policy``, or ``bad_options`` for its ``pinning``.
         """
-        home, pinning = data.get("home"), data.get("pinning")
+        home, pinning, following = data.get("home"), data.get("pinning"), data.get("following")
         return cls(
             data.get("migration"),
             tuple(str(host) for host in data.get("hosts") or ()),
             None if home is None else Home.from_dict(home),
             None if pinning is None else PinningPolicy.from_dict(pinning),
+            None if following is None else Following.from_dict(following),
         )
 
 
@@ -119,6 +127,8 @@ def policy_element(policy: Policy) -> _xml.Element:
         element.append(_home_element(policy.home))
     if policy.pinning is not None:
         element.append(pinning_element(policy.pinning))
+    if policy.following is not None:
+        element.append(following_element(policy.following))
     return element
 
 
@@ -171,6 +181,7 @@ def policy_from_element(element: _xml.Element, vm: Optional[str] = None) -> Poli
         hosts,
         _home(parts["home"]) if "home" in parts else None,
         pinning_from_element(parts["pinning"]) if "pinning" in parts else None,
+        following_from_element(parts["following"]) if "following" in parts else None,
     )
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .._domain import METADATA_KEY, METADATA_URI, Policy, policy_from_xml, policy_to_xml
 from .._errors import FleetError
@@ -80,6 +80,17 @@ def get(conn: Any, name_or_uuid: str) -> Any:
     return domain
 
 
+def get_each(conn: Any, names: Sequence[str]) -> List[Any]:
+    """Return the domains with these names or UUIDs; ``bad_input`` if two of them mean one VM."""
+    found: Dict[str, str] = {}
+    domains = [get(conn, name) for name in names]
+    for name, domain in zip(names, domains):
+        other = found.setdefault(domain.UUIDString(), name)
+        if other != name or names.count(name) > 1:
+            raise FleetError(f"VM {name} is given twice. Give each VM once.", "bad_input", vm=name)
+    return domains
+
+
 def definition(domain: Any) -> str:
     """Return the persistent definition with its secrets, fit to be defined again; never return it to a user."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -115,6 +126,12 @@ def saved_xml(domain: Any) -> Optional[str]:
         return None
 
 
+def running_xml(domain: Any) -> Optional[str]:
+    """Return the XML of a VM that runs, or of its managed-save image, with which it resumes; ``None`` if it is off."""
+    with translated(f"Reading VM {domain.name()}"):
+        return live_xml(domain) if domain.isActive() else saved_xml(domain)
+
+
 def define(conn: Any, xml: str, name: str) -> Any:
     """Define a VM anew and return it; ``xml`` must hold its secrets, or they are lost."""
     flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE
@@ -122,10 +139,13 @@ def define(conn: Any, xml: str, name: str) -> Any:
         return conn.defineXMLFlags(xml, flags)
 
 
-def read_policy(domain: Any) -> Policy:
-    """Return the policy stored with a VM, the empty one if there is none."""
+def read_policy(domain: Any, flags: int = 0) -> Policy:
+    """Return the policy stored with a VM, the empty one if there is none.
+
+    ``flags`` may ask for the definition's (``VIR_DOMAIN_AFFECT_CONFIG``); else it is that of a running VM.
+    """
     try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, 0)
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, flags)
     except libvirt.libvirtError as error:
         if is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
             return Policy()
@@ -133,12 +153,16 @@ def read_policy(domain: Any) -> Policy:
     return policy_from_xml(text)
 
 
-def write_policy(domain: Any, policy: Policy) -> None:
-    """Store a policy with a VM, in whatever it has of live and persistent state."""
-    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
-    if domain.isActive():
-        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+def states_of(domain: Any) -> List[int]:
+    """Return the flags for what a VM has of live state and definition, the live one first."""
+    live = [libvirt.VIR_DOMAIN_AFFECT_LIVE] if domain.isActive() else []
+    return live + ([libvirt.VIR_DOMAIN_AFFECT_CONFIG] if domain.isPersistent() else [])
+
+
+def write_policy(domain: Any, policy: Policy, flags: Optional[int] = None) -> None:
+    """Store a policy with a VM, in the state that ``flags`` name, else in both."""
     text = None if policy == Policy() else policy_to_xml(policy)
+    flags = sum(states_of(domain)) if flags is None else flags
     with translated(f"Storing the policy of VM {domain.name()}"):
         try:
             domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, METADATA_KEY, METADATA_URI, flags)

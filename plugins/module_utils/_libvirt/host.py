@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from .. import _xml
@@ -115,12 +116,18 @@ def _enter_cpu(found: HostCpu, cpus: CpuTable) -> Optional[str]:
 
 def describe_cell(conn: Any, cell: Cell) -> Dict[str, Any]:
     """Return a cell as in a fleet snapshot, with its free memory and pages as far as libvirt tells them."""
+    return measured(conn, cell).as_dict()
+
+
+def measured(conn: Any, cell: Cell) -> Cell:
+    """Return a cell with its free memory and pages as far as libvirt tells them."""
     sizes = [page.size_kib for page in cell.pages]
     with translated(f"Reading the free memory of NUMA cell {cell.id}"):
         # A libvirt that finds no NUMA on the host returns nothing for either.
         free = conn.getCellsFreeMemory(cell.id, 1)
-        free_pages = conn.getFreePages(sizes, cell.id, 1) if sizes else {}
-    return cell.as_dict(free_kib=free[0] // 1024 if free else None, free_pages=free_pages.get(cell.id))
+        free_pages = (conn.getFreePages(sizes, cell.id, 1) if sizes else {}).get(cell.id, {})
+    pages = tuple(replace(page, free=free_pages.get(page.size_kib, page.free)) for page in cell.pages)
+    return replace(cell, free_kib=free[0] // 1024 if free else None, pages=pages)
 
 
 def machine_types(capabilities: str, arch: str) -> List[str]:

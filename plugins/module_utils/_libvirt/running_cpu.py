@@ -13,21 +13,13 @@ from typing import Any, Dict, FrozenSet, List, Optional
 
 from .._cpu import CpuDescription, parse_cpu
 from .._domain import parse_domain
-from .api import translated
 from .cpu import Expander, emulated_bits, expand, own_cpu_xml
-from .domains import live_xml, saved_xml
 from .probe import Probe, probe_cpu
 
 # QEMU sets these by itself, the latter where the topology of the VM has more than one CPU in a socket.
 _QEMUS_OWN = frozenset({"hypervisor", "ht"})
 # What the host and QEMU have when the VM starts; of the last two libvirt lists it not even then.
 _HOSTS_OWN = ("host-model", "host-passthrough", "maximum")
-
-
-def running_cpu(domain: Any) -> Optional[str]:
-    """Return the XML of a VM that runs, or of its managed-save image, with which it resumes; ``None`` if it is off."""
-    with translated(f"Reading VM {domain.name()}"):
-        return live_xml(domain) if domain.isActive() else saved_xml(domain)
 
 
 class RunningCpus:

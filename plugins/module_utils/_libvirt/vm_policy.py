@@ -4,60 +4,122 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""The policy stored with a VM: read, change, read back."""
+"""The policies stored with VMs: read, change, read back.
+
+A running VM and its definition have one each, with parts that rightly differ (``pinning`` and what follows from it).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Mapping
+from functools import partial
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._domain import Home, Policy, migration_mode, parse_domain
 from .._errors import FleetError
-from .domains import get, live_xml, read_policy, write_policy
-from .home import pinning_at_home
+from .api import translated
+from .domains import get_each, live_xml, read_policy, states_of, write_policy
 from .host import host_uuid
 from .snapshot import host_name
+from .undo import Undo, all_or_nothing
 
 
 @dataclass(frozen=True)
 class PolicyChange:
-    """A VM's policy before and after, and the migration mode that follows from the latter."""
+    """A VM's policy before and after, and the migration mode that follows from the latter.
+
+    They are those of the running VM; if only its definition's changes, ``before`` and ``after`` are the definition's.
+    """
 
     name: str
     before: Policy
     after: Policy
     migration: str
 
+    @property
+    def changed(self) -> bool:
+        """Whether the VM gets another policy."""
+        return self.before != self.after
 
-def set_policy(conn: Any, params: Mapping[str, Any], check_mode: bool) -> PolicyChange:
-    """Change what ``params`` gives of ``migration``, ``hosts`` and ``home``; the rest stays."""
-    domain = get(conn, params["name"])
-    name = domain.name()
-    before = read_policy(domain)
-    wanted = replace(before, **_changes(conn, domain, before, params))
-    if wanted != before and not check_mode:
-        write_policy(domain, wanted)
-        found = read_policy(domain)
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the change as the module's result has it."""
+        return {
+            "name": self.name,
+            "changed": self.changed,
+            "policy": self.after.as_dict(),
+            "migration": self.migration,
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The policies of one VM before and after, by the flags of the state they belong to."""
+
+    domain: Any
+    policies: Mapping[int, Tuple[Policy, Policy]]
+
+    @property
+    def change(self) -> PolicyChange:
+        pairs = list(self.policies.values())
+        before, after = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+        mode = migration_mode(parse_domain(live_xml(self.domain)), after)
+        return PolicyChange(str(self.domain.name()), before, after, mode)
+
+
+def set_policies(
+    conn: Any, wishes: Sequence[Mapping[str, Any]], host: Optional[str], check_mode: bool
+) -> List[PolicyChange]:
+    """Change what each wish gives of ``migration``, ``hosts`` and ``home`` for the VM ``name``; the rest stays.
+
+    ``host`` is the name of this host. All are changed or none: from the first write on an error carries
+    ``rolled_back`` and ``not_rolled_back``.
+    """
+    domains = get_each(conn, [wish["name"] for wish in wishes])
+    plans = [_plan(conn, domain, {**wish, "host": host}) for domain, wish in zip(domains, wishes)]
+    changes = [plan.change for plan in plans]
+    if not check_mode:
+        with all_or_nothing() as undo:
+            for plan in plans:
+                _write(plan, undo)
+    return changes
+
+
+def _plan(conn: Any, domain: Any, wish: Mapping[str, Any]) -> _Plan:
+    with translated(f"Reading the policy of VM {domain.name()}"):
+        found = {flags: read_policy(domain, flags) for flags in states_of(domain)}
+    changes = _changes(conn, domain, next(iter(found.values())), wish)
+    return _Plan(domain, {flags: (policy, replace(policy, **changes)) for flags, policy in found.items()})
+
+
+def _write(plan: _Plan, undo: Undo) -> None:
+    name = str(plan.domain.name())
+    for flags, (before, wanted) in plan.policies.items():
+        if wanted == before:
+            continue
+        undo.add(name, partial(write_policy, plan.domain, before, flags))
+        write_policy(plan.domain, wanted, flags)
+        with translated(f"Reading the policy of VM {name}"):
+            found = read_policy(plan.domain, flags)
         if found != wanted:
             raise FleetError(
                 f"libvirt keeps another policy for VM {name} than it was given; compare `wanted` and `found`.",
                 "not_applied",
+                vm=name,
                 wanted=wanted.as_dict(),
                 found=found.as_dict(),
             )
-    return PolicyChange(name, before, wanted, migration_mode(parse_domain(live_xml(domain)), wanted))
 
 
-def _changes(conn: Any, domain: Any, before: Policy, params: Mapping[str, Any]) -> Mapping[str, Any]:
+def _changes(conn: Any, domain: Any, before: Policy, wish: Mapping[str, Any]) -> Mapping[str, Any]:
     changes: Dict[str, Any] = {}
-    if params.get("migration") is not None:
-        changes["migration"] = None if params["migration"] == "default" else params["migration"]
-    if params.get("hosts") is not None:
-        changes["hosts"] = tuple(params["hosts"])
-    if params.get("home") == "none":
+    if wish.get("migration") is not None:
+        changes["migration"] = None if wish["migration"] == "default" else wish["migration"]
+    if wish.get("hosts") is not None:
+        changes["hosts"] = tuple(wish["hosts"])
+    if wish.get("home") == "none":
         changes["home"] = None
-    elif params.get("home") == "here":
-        changes["home"] = _home_here(conn, domain, before, params.get("host"))
+    elif wish.get("home") == "here":
+        changes["home"] = _home_here(conn, domain, before, wish.get("host"))
     return changes
 
 
@@ -66,4 +128,4 @@ def _home_here(conn: Any, domain: Any, before: Policy, host: Any) -> Home:
     if before.home is not None and before.home.uuid == uuid:
         return replace(before.home, name=host_name(conn, host))
     autostart = bool(domain.autostart()) if domain.isPersistent() else None
-    return Home(uuid, host_name(conn, host), autostart, pinning_at_home(parse_domain(live_xml(domain)).pinning))
+    return Home(uuid, host_name(conn, host), autostart, parse_domain(live_xml(domain)).own_pinning)

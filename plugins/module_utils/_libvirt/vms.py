@@ -12,17 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Optional
 
 from .._cpu import parse_cpu
-from .._domain import Domain, Policy, migration_blockers, migration_mode, parse_domain
+from .._domain import Domain, Policy, migration_blockers, migration_mode, overhead_kib, parse_domain
 from .._host.machine import on_shared_storage
 from .api import is_error, libvirt, translated
 from .domains import DomainState, saved_xml, state_of
 from .snapshot import CpuTable, without_unknown
-
-# Memory of a QEMU process beside its guest's: its own code and buffers, its vCPU threads, and the page tables of the
-# guest's memory. An estimate on the safe side; libvirt has no figure for it.
-_OVERHEAD_BASE_KIB = 64 * 1024
-_OVERHEAD_PER_VCPU_KIB = 8 * 1024
-_PAGE_TABLE_SHARE = 512
 
 # Architectures whose guests have the CPU models and machine types of the host's.
 _SUBSETS = {"x86_64": ("i686",)}
@@ -109,11 +103,6 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
         "blockers": list(blockers),
     }
     return without_unknown(record)
-
-
-def overhead_kib(memory_kib: int, vcpus: int) -> int:
-    """Return the memory that a QEMU process is charged beside its guest's."""
-    return _OVERHEAD_BASE_KIB + _OVERHEAD_PER_VCPU_KIB * vcpus + memory_kib // _PAGE_TABLE_SHARE
 
 
 def _resuming(domain: Any, defined: Domain) -> Domain:

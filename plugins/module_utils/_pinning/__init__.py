@@ -7,46 +7,59 @@
 """Pins on a host: who owns which CPUs, what a VM gets there, whether its pins can be kept, and what they rule out.
 
 Read ``_guest``, ``_ledger`` and ``_room`` for what is asked and what there is, then ``_place``, which finds host cells
-with ``_search`` (``_packing``, ``_nearest``) and CPUs in them with ``_cores``.
+with ``_search`` (``_packing``, ``_nearest``) and CPUs in them with ``_cores``. ``_host_aim`` does so for all VMs of a
+host: ``_desk`` decides one after the other (``_keep``, ``_attempts``, ``_promise``), ``_side`` gives the threads that
+share CPUs what is left.
 """
 
 from __future__ import annotations
 
-from ._floating import float_on, forget_shared, shared_cpus
 from ._guest import Guest, GuestCell, guest_from_data, guest_of
+from ._host_aim import aim
 from ._isolation_guard import ThreadPin, pins_lost, pins_outside, pins_refusal, thread_pins
-from ._ledger import Claim, Conflict, claims_of, conflicts, exclusive_cpus, manual_pins, policy_of
+from ._ledger import Claim, Conflict, conflicts, exclusive_cpus, policy_of
 from ._manual import check_pins
 from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning, pinned_cpus
+from ._others import Tenant, joined, others_of_tenant
 from ._place import Placement, place
-from ._room import HostCpus, Others, Room, RoomCell, others_of, room_of, without_vm
+from ._resident import Aim, HostAim, HostState, Resident, Wish
+from ._room import HostCpus, Others, Room, RoomCell, room_of, without_vm
+from ._threads import Pending, Thread, live_changes, pending, thread_sets
 
 __all__ = [
+    "Aim",
     "Claim",
     "Conflict",
     "Guest",
     "GuestCell",
+    "HostAim",
     "HostCpus",
+    "HostState",
     "Misfit",
     "Others",
+    "Pending",
     "Placement",
+    "Resident",
     "Room",
     "RoomCell",
+    "Tenant",
+    "Thread",
     "ThreadPin",
+    "Wish",
+    "aim",
     "check_pins",
-    "claims_of",
     "conflicts",
     "count_pins",
     "exclusive_cpus",
     "fit_pinning",
-    "float_on",
-    "forget_shared",
     "guest_from_data",
     "guest_of",
+    "joined",
     "keeps_pinning",
-    "manual_pins",
+    "live_changes",
     "move_pinning",
-    "others_of",
+    "others_of_tenant",
+    "pending",
     "pinned_cpus",
     "pins_lost",
     "pins_outside",
@@ -54,7 +67,7 @@ __all__ = [
     "place",
     "policy_of",
     "room_of",
-    "shared_cpus",
     "thread_pins",
+    "thread_sets",
     "without_vm",
 ]

@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from .._domain import Domain, Pinning, PinningPolicy
 from .._topology import Cell, format_cpuset, parse_cpuset
-from ._isolation_guard import ThreadPin, thread_pins
+from ._isolation_guard import ThreadPin
 from ._move import AUTO
 
 
@@ -53,18 +53,7 @@ class Conflict:
 def policy_of(domain: Domain) -> PinningPolicy:
     """Return the policy stored with a VM; without one its pins are the user's own, if it has any."""
     stored = domain.policy.pinning if domain.policy else None
-    return stored or PinningPolicy("manual" if domain.pinning.is_pinned else "none")
-
-
-def claims_of(domains: Iterable[Domain], cells: Sequence[Cell]) -> Tuple[Claim, ...]:
-    """Return the claims of the dedicated VMs among some, sorted by name; ``cells`` are those of their host."""
-    found = [
-        Claim(domain.name, domain.uuid, domain.runtime_id is not None, *exclusive)
-        for domain in domains
-        for exclusive in [exclusive_cpus(policy_of(domain), domain.pinning, cells)]
-        if exclusive[0]
-    ]
-    return tuple(sorted(found, key=lambda claim: (claim.vm, claim.uuid)))
+    return stored or PinningPolicy("manual" if domain.own_pinning.is_pinned else "none")
 
 
 def exclusive_cpus(
@@ -79,13 +68,6 @@ def exclusive_cpus(
     cores = [core for cell in cells for core in cell.cores if core & vcpus]
     blocked = frozenset(cpu for core in cores for cpu in core - cpus if policy.thread_policy == "isolate")
     return cpus, blocked
-
-
-def manual_pins(domains: Iterable[Domain]) -> Tuple[ThreadPin, ...]:
-    """Return the pins that users gave VMs themselves; the ``cpuset`` of ``<vcpu>`` is none, it follows the host."""
-    own = [domain for domain in domains if policy_of(domain).policy not in ("numa", "dedicated")]
-    bare = [replace(domain, pinning=replace(domain.pinning, cpuset=None)) for domain in own]
-    return tuple(pin for domain in bare for pin in thread_pins(domain))
 
 
 def conflicts(claims: Iterable[Claim], pins: Iterable[ThreadPin] = ()) -> Tuple[Conflict, ...]:

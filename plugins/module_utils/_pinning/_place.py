@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple, Union
 
 from .._domain import IothreadPin, MemNode, NumaMemory, Pinning, PinningPolicy, VcpuPin
-from .._topology import format_cpuset, parse_cpuset
+from .._topology import format_cpuset
 from ._cores import Taken, free_cores, take
-from ._floating import float_on
 from ._guest import Guest, GuestCell
-from ._manual import check_pins, no_such_cell
+from ._manual import no_such_cell
 from ._misfits import no_shared_cpu, why_not
-from ._move import AUTO, Misfit
+from ._move import Misfit
 from ._packing import Bin, Demand, Item, stock_of
 from ._room import Room, RoomCell
 from ._search import search
@@ -39,38 +38,16 @@ class Placement:
     blocked: FrozenSet[int] = frozenset()
 
 
-def place(guest: Guest, policy: PinningPolicy, room: Room, pins: Optional[Pinning] = None) -> Union[Placement, Misfit]:
-    """Return the pins of a VM on a host, or why it cannot have any.
+def place(guest: Guest, policy: PinningPolicy, room: Room) -> Union[Placement, Misfit]:
+    """Return the pins that ``numa`` or ``dedicated`` means for a VM on a host, or why it cannot have any.
 
-    ``pins`` are the VM's own: ``manual`` judges them, ``none`` keeps only their ``cpuset``, as far as it is shared.
-    ``numa`` and ``dedicated`` use the fewest NUMA cells that hold vCPUs and memory, see ``search``; a guest with one
-    cell may lie in several of the host's, of several each lies in one. What is free changes by the minute, so the
-    amount of free memory decides only where the VM fits, not which of two cells that fit it gets.
+    They use the fewest NUMA cells that hold vCPUs and memory, see ``search``; a guest with one cell may lie in several
+    of the host's, of several each lies in one. What is free changes by the minute, so the amount of free memory decides
+    only where the VM fits, not which of two cells that fit it gets.
 
-    Codes: those of ``check_pins``, and ``not_enough_cores``, ``memory_short``, ``huge_pages_short``, ``no_shared_cpu``.
+    Codes: ``no_such_cell``, ``not_enough_cores``, ``memory_short``, ``huge_pages_short``, ``no_shared_cpu``.
     """
-    own = pins or Pinning()
-    if policy.policy == "none":
-        return _floating(guest, room, own)
-    if policy.policy == "manual":
-        return check_pins(guest, own, room) or Placement(replace(own, policy="manual", cpuset=_rest(own, room)))
     return no_such_cell(guest, policy.host_cells or frozenset(), room) or _bound(guest, policy, room)
-
-
-def _floating(guest: Guest, room: Room, own: Pinning) -> Union[Placement, Misfit]:
-    if not room.shared:
-        return no_shared_cpu(guest, room)
-    shared = None if room.shared == room.cpus else room.shared
-    found = float_on(Pinning(cpuset=own.cpuset), shared)
-    if found.cpuset not in (None, AUTO) and parse_cpuset(found.cpuset or "") & frozenset(room.owners):
-        # All of the VM's own set belongs to others now.
-        found = float_on(Pinning(), shared)
-    return Placement(found)
-
-
-def _rest(own: Pinning, room: Room) -> Optional[str]:
-    """Threads without a pin keep off the CPUs of others, unless their user says where they are to run."""
-    return own.cpuset or (None if room.shared == room.cpus else format_cpuset(room.shared) or None)
 
 
 def _bound(guest: Guest, policy: PinningPolicy, room: Room) -> Union[Placement, Misfit]:
@@ -151,8 +128,8 @@ def _placement(
         iothreads=tuple(IothreadPin(number, emulator) for number in guest.iothreads),
         # For vCPUs that are plugged later, until the pins are chosen again.
         cpuset=rest or None,
-        memory=_memory_of(policy, used),
-        cells=_memnodes(guest, policy, used, mapped) if guest.numa else (),
+        memory=memory_of(policy, used),
+        cells=memnodes_of(guest, policy, used, mapped) if guest.numa else (),
     )
     return Placement(pinning, tuple(cell.id for cell in used), own, taken.blocked)
 
@@ -163,7 +140,7 @@ def _near_or_any(used: Sequence[RoomCell], room: Room, taken: FrozenSet[int]) ->
     return format_cpuset(near - taken or room.shared - taken)
 
 
-def _memory_of(policy: PinningPolicy, used: Sequence[RoomCell]) -> Optional[NumaMemory]:
+def memory_of(policy: PinningPolicy, used: Sequence[RoomCell]) -> Optional[NumaMemory]:
     nodes = [cell.id for cell in used if cell.has_memory]
     if policy.memory_mode == "preferred":
         # libvirt takes one node only with this mode.
@@ -171,10 +148,10 @@ def _memory_of(policy: PinningPolicy, used: Sequence[RoomCell]) -> Optional[Numa
     return NumaMemory(policy.memory_mode, format_cpuset(nodes)) if nodes else None
 
 
-def _memnodes(guest: Guest, policy: PinningPolicy, used: Sequence[RoomCell], mapped: Mapped) -> Tuple[MemNode, ...]:
+def memnodes_of(guest: Guest, policy: PinningPolicy, used: Sequence[RoomCell], mapped: Mapped) -> Tuple[MemNode, ...]:
     found: List[MemNode] = []
     for cell, ids in zip(guest.cells, mapped):
-        memory = _memory_of(policy, [each for each in used if each.id in ids])
+        memory = memory_of(policy, [each for each in used if each.id in ids])
         if memory is not None:
             found.append(MemNode(cell.id, memory.mode, memory.nodes))
     return tuple(found)

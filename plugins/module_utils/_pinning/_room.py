@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
-from .._domain import Domain
-from .._topology import Cell, distances_between, parse_cpuset
+from .._topology import Cell, distances_between
 from ._isolation_guard import ThreadPin
-from ._ledger import Claim, claims_of, manual_pins, owners, policy_of
+from ._ledger import Claim, owners
 
 # The largest page that is not huge on any architecture.
 BASE_PAGE_KIB = 64
@@ -63,6 +62,11 @@ class RoomCell:
     pages: Mapping[int, int] = field(default_factory=dict)
     distances: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def cpus(self) -> FrozenSet[int]:
+        """The CPUs that run."""
+        return frozenset(cpu for core in self.cores for cpu in core)
+
     def memory(self, page_kib: Optional[int]) -> int:
         """Return how much memory there is: in huge pages if they have a size, else in KiB."""
         return self.memory_kib if page_kib is None else self.pages.get(page_kib, 0)
@@ -89,33 +93,6 @@ class Room:
     def dedicated(self) -> FrozenSet[int]:
         """The CPUs that a VM can have for itself."""
         return frozenset(cpu for cell in self.cells for cpu in cell.dedicated)
-
-
-def others_of(domains: Sequence[Domain], cells: Sequence[Cell]) -> Others:
-    """Return what other VMs of a host have, running or not, from their definitions."""
-    policies = [(domain, policy_of(domain)) for domain in domains]
-    near = {
-        cpu
-        for domain, policy in policies
-        if policy.policy == "numa"
-        for pin in domain.pinning.vcpus
-        for cpu in parse_cpuset(pin.cpus)
-    }
-    alone = [domain for domain, policy in policies if (policy.policy, policy.emulator) == ("dedicated", "isolate")]
-    return Others(
-        claims=claims_of(domains, cells),
-        pins=manual_pins(domains),
-        floating=any(not _all_pinned(domain) for domain in domains if domain not in alone),
-        bound=frozenset(cell.id for cell in cells if cell.cpus & near),
-    )
-
-
-def _all_pinned(domain: Domain) -> bool:
-    """Whether every thread has a pin that its user chose, so that it shares nothing."""
-    pins = domain.pinning
-    vcpus, iothreads = {pin.vcpu for pin in pins.vcpus}, {pin.iothread for pin in pins.iothreads}
-    threads = vcpus >= set(domain.vcpus.online) and iothreads >= set(domain.iothreads) and pins.emulator is not None
-    return policy_of(domain).policy == "manual" and threads
 
 
 def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:

@@ -11,16 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from .._domain import Pinning
+from .._domain import Following, Pinning
 from .estimate import Bounds
 from .reasons import Reason
 
 VERSION = 1
 
 
+# Keys of a move that are left out where there is nothing to say.
+_IF_ANY = ("following", "exclusive_cpus")
+
+
 @dataclass(frozen=True)
 class Move:
-    """One live migration. ``pins`` is ``None`` where the VM keeps its pins; ``migrate_uri`` is for the data stream."""
+    """One live migration. ``migrate_uri`` is for the data stream.
+
+    ``pins`` is ``None`` where the VM keeps its pins; with pins, ``following`` says which of them follow the host.
+    ``exclusive_cpus`` are the CPUs that it has for itself there.
+    """
 
     vm: str
     uuid: Optional[str]
@@ -31,9 +39,13 @@ class Move:
     migrate_uri: Optional[str]
     pins: Optional[Pinning]
     estimated_s: float
+    following: Optional[Following] = None
+    exclusive_cpus: Optional[str] = None
 
     def as_dict(self) -> Dict[str, Any]:
-        return {**vars(self), "pins": None if self.pins is None else self.pins.as_dict()}
+        result = {**vars(self), "pins": None if self.pins is None else self.pins.as_dict()}
+        result["following"] = None if self.following is None else self.following.as_dict()
+        return {key: value for key, value in result.items() if value is not None or key not in _IF_ANY}
 
 
 @dataclass(frozen=True)

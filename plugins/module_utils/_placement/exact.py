@@ -6,15 +6,15 @@
 
 """Exact search for a destination of every VM: depth first, bounded, always in the same order.
 
-The VM with the fewest destinations left comes next. Branches are cut where a VM has no destination left or where the
-rest needs more than all usable hosts have. After a failed branch, interchangeable VMs and hosts are not tried in the
-same role again.
+The VM with the fewest destinations left comes next. Branches are cut where a VM has no destination left, where a host
+cannot give its VMs their pins, or where the rest needs more than all usable hosts have. After a failed branch,
+interchangeable VMs and hosts are not tried in the same role again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from .greedy import Assignment
 from .problem import Problem
@@ -63,15 +63,20 @@ class Search:
                 self._visitors.setdefault(host, []).append(vm)
         self._choices = [len(hosts) for hosts in problem.candidates]
         self._usable = sorted(self._visitors)
+        self._tied: List[Tuple[int, ...]] = [() for _host in problem.hosts]
         self._alike = self._static_looks()
 
     def _static_looks(self) -> Dict[int, Look]:
         """Hosts that VMs of the plan leave are looked at alone: the order of moves can tell them apart."""
         sources = set(self.problem.source)
-        return {
-            host: (frozenset(self.problem.kind[vm] for vm in vms), host if host in sources else None)
-            for host, vms in self._visitors.items()
-        }
+        looks: Dict[int, Look] = {}
+        for host, vms in self._visitors.items():
+            pins = self.problem.books.look(self.problem.hosts[host].name) if self._any_tied(vms) else None
+            looks[host] = (frozenset(self.problem.kind[vm] for vm in vms), host if host in sources else None, pins)
+        return looks
+
+    def _any_tied(self, vms: Iterable[int]) -> bool:
+        return any(self.problem.tied[vm] for vm in vms)
 
     def spend(self, nodes: int) -> int:
         """Count nodes and return how many are left."""
@@ -127,7 +132,13 @@ class Search:
                 continue
             # Whatever comes of this host, nothing of this kind needs to be tried on it again at this level.
             level.shut.append(host)
-            look = (self._alike[host], self._free[host], frozenset(self._shut[host]), frozenset(self._names[host]))
+            look = (
+                self._alike[host],
+                self._free[host],
+                frozenset(self._shut[host]),
+                frozenset(self._names[host]),
+                tuple(sorted(self.problem.kind[vm] for vm in self._tied[host])),
+            )
             if look in level.tried:
                 self._shut[host].add(kind)
                 continue
@@ -144,7 +155,7 @@ class Search:
         self._open.discard(vm)
         self._names[host].update(self._repeated & {problem.vms[vm].name})
         self.assignment[vm] = host
-        alive = True
+        alive = not problem.tied[vm] or self._take_pins(vm, host)
         for other in self._visitors[host]:
             if (
                 other in self._open
@@ -154,6 +165,13 @@ class Search:
                 self._choices[other] -= 1
                 alive = alive and self._choices[other] > 0
         return alive and self._enough()
+
+    def _take_pins(self, vm: int, host: int) -> bool:
+        """Whether the host can give the VM its pins beside the others that were put there."""
+        problem = self.problem
+        self._tied[host] = (*self._tied[host], vm)
+        vms = [problem.vms[each] for each in self._tied[host]]
+        return problem.books.together(problem.hosts[host].name, problem.after[host], vms) is not None
 
     def _take_back(self, level: _Level) -> None:
         host, vm, problem = level.placed, level.vm, self.problem
@@ -170,6 +188,7 @@ class Search:
                 self._choices[other] += 1
         self._open.add(vm)
         self._names[host].discard(problem.vms[vm].name)
+        self._tied[host] = tuple(each for each in self._tied[host] if each != vm)
         del self.assignment[vm]
         level.placed = None
         self._shut[host].add(problem.kind[vm])

@@ -8,7 +8,8 @@
 
 ``VM_FILTERS`` and ``HOST_FILTERS`` are the registries; a new constraint is a function and a line there.
 
-What depends on other VMs of the same plan (memory, vCPUs) is not here but in ``resources`` and the search.
+What depends on other VMs of the same plan (memory, vCPUs, CPUs and cells) is not here but in ``resources``, ``books``
+and the search.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from typing import Callable, FrozenSet, Iterator, Mapping, Optional, Tuple
 
 from .._pinning import fit_pinning
+from .books import Books
 from .model import MOVABLE_STATES, Host, Vm
-from .pins import wanted_pinning
 from .reasons import Reason
 from .request import Options
+from .seat import wanted_pinning
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,13 @@ class Context:
     """What filters may know besides the VM and the host.
 
     ``own_hosts`` maps host names to hosts. ``defined`` maps a host name to the names of all its domains, shut-off
-    ones too, with their keys. ``draining`` are the hosts to be emptied.
+    ones too, with their keys. ``books`` know which CPUs are whose. ``draining`` are the hosts to be emptied.
     """
 
     options: Options
     own_hosts: Mapping[str, Host]
     defined: Mapping[str, Mapping[str, str]]
+    books: Books
     draining: FrozenSet[str] = frozenset()
 
 
@@ -172,7 +175,11 @@ def name_taken(vm: Vm, host: Host, context: Context) -> Optional[Reason]:
 
 
 def pinning(vm: Vm, host: Host, context: Context) -> Optional[Reason]:
-    problem = fit_pinning(wanted_pinning(vm, host), host.cpus, host.nodes)
+    if not vm.tied:
+        problem = context.books.crowded(host.name)
+    else:
+        # Pins that the VM's policy made say nothing about other hosts.
+        problem = None if vm.is_placed else fit_pinning(wanted_pinning(vm, host), host.cpus, host.nodes)
     return None if problem is None else Reason(problem.code, problem.text, facts=problem.facts)
 
 

@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import FrozenSet, Optional, Tuple
 
-from .._domain import Pinning
-from .._pinning import shared_cpus
+from .._domain import PLACING, Following, Pinning, PinningPolicy, own_pins
+from .._pinning import Guest
 from .._topology import Cell
 
 # States in which a domain has no process and no memory.
@@ -26,6 +27,21 @@ EXECUTING_STATES = ("running", "blocked")
 
 # QEMU migrates these; a domain that crashed or shuts down has to end first.
 MOVABLE_STATES = ("running", "blocked", "paused", "pmsuspended", "idle", "nostate")
+
+
+MANUAL, FLOATING = PinningPolicy("manual"), PinningPolicy("none")
+
+_own = lru_cache(maxsize=4096)(own_pins)
+
+
+def is_placing(policy: Optional[PinningPolicy]) -> bool:
+    """Whether a policy makes pins on each host."""
+    return policy is not None and policy.policy in PLACING
+
+
+def has_pins(pinning: Pinning) -> bool:
+    """Whether any thread or memory has a pin; a ``cpuset`` for all threads is none."""
+    return pinning.is_pinned or pinning.emulator is not None or bool(pinning.iothreads)
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,7 @@ class Host:
     reserved_memory_kib: int = 0
     reserved_cpus: FrozenSet[int] = frozenset()
     isolated_cpus: FrozenSet[int] = frozenset()
+    offline_cpus: FrozenSet[int] = frozenset()
     machine_cpus: Optional[FrozenSet[int]] = None
     cpu_overcommit: Optional[float] = None
     count_threads_as_cores: bool = True
@@ -79,18 +96,13 @@ class Host:
     migration_address: Optional[str] = None
     collected_s: Optional[int] = None
 
-    @property
+    @cached_property
     def cpus(self) -> Optional[FrozenSet[int]]:
         """The CPU numbers that exist, or ``None`` where the cells do not say."""
         # A host has at least one CPU, so cells without any only do not name them.
         return frozenset(cpu for cell in self.cells or () for cpu in cell.cpus) or None
 
-    @property
-    def shared_cpus(self) -> Optional[FrozenSet[int]]:
-        """The CPUs for VMs without pins where the host isolates others, or ``None`` where they may use any."""
-        return shared_cpus(self.cpus, self.isolated_cpus, self.machine_cpus)
-
-    @property
+    @cached_property
     def nodes(self) -> Optional[FrozenSet[int]]:
         """The NUMA nodes that exist, or ``None`` where they are not known."""
         return frozenset(cell.id for cell in self.cells) if self.cells else None
@@ -119,6 +131,8 @@ class Home:
 class Vm:
     """A domain seen on a host. ``host`` is the host's name, memory is the maximum.
 
+    ``stored`` is the pinning policy stored with it and ``following`` what its XML says of pins that follow the host.
+    ``guest`` is what it asks of a host's CPUs and cells, of VMs that are ``tied`` and described so far.
     ``twins`` are hosts on which an active domain with the same UUID was seen too: a migration under way or its
     leftover.
     """
@@ -135,6 +149,10 @@ class Vm:
     shape: Optional[Shape] = None
     cpu: Optional[Cpu] = None
     pinning: Pinning = field(default_factory=Pinning)
+    stored: Optional[PinningPolicy] = None
+    following: Optional[Following] = None
+    guest: Optional[Guest] = None
+    huge_pages_kib: Optional[int] = None
     machine_type: Optional[str] = None
     networks: FrozenSet[str] = frozenset()
     storage: FrozenSet[str] = frozenset()
@@ -148,6 +166,30 @@ class Vm:
     @property
     def active(self) -> bool:
         return self.state not in INACTIVE_STATES
+
+    @cached_property
+    def own_pinning(self) -> Pinning:
+        """The pins that its user or its policy chose."""
+        if self.following is None or is_placing(self.stored):
+            return self.pinning
+        return _own(self.pinning, self.following, self.active)
+
+    @cached_property
+    def policy(self) -> PinningPolicy:
+        """How its pins are chosen: as stored, else pins are its user's own."""
+        return self.stored or (MANUAL if self.own_pinning.is_pinned else FLOATING)
+
+    @cached_property
+    def is_placed(self) -> bool:
+        """Whether each host makes pins for it by its policy."""
+        return self.guest is not None and is_placing(self.stored)
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether it takes certain CPUs, cells or huge pages of a host; all others take what is left."""
+        at_home = self.home.pins if self.home is not None else None
+        pinned = has_pins(self.own_pinning) or (at_home is not None and has_pins(at_home))
+        return pinned or is_placing(self.stored) or self.huge_pages_kib is not None
 
     @property
     def key(self) -> str:

@@ -4,28 +4,115 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""The pins a VM gets at its destination."""
+"""The pins of all moves of a plan: what the books say, and the CPUs that threads without pins share there."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Mapping, Optional
+from dataclasses import dataclass, replace
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
-from .._domain import Pinning
-from .._pinning import float_on, forget_shared, move_pinning
+from .._domain import Following, IothreadPin, Pinning, VcpuPin, threads_on
+from .._topology import format_cpuset, parse_cpuset
+from .books import Moment
 from .model import Host, Vm
+from .problem import Problem
+from .seat import shared_cpus, wanted_pinning
+from .solve import Solution
+
+# In place of a set: libvirt asks numad at start.
+AUTO = "auto"
 
 
-def wanted_pinning(vm: Vm, host: Host) -> Pinning:
-    """Return the pins to be had on a host: at home those the VM had there, elsewhere those it has now."""
-    if vm.home is not None and vm.home.pins is not None and vm.home.is_host(host):
-        return vm.home.pins
-    return vm.pinning
+@dataclass(frozen=True)
+class Given:
+    """What a VM gets at its destination: pins, the record of those that follow the host, and CPUs of its own."""
+
+    pins: Pinning
+    following: Optional[Following]
+    exclusive: FrozenSet[int]
+
+    def changes(self, vm: Vm) -> bool:
+        """Whether this differs from what the VM has."""
+        # The policy only says who chose the pins; libvirt gets the same XML either way.
+        return replace(self.pins, policy=vm.pinning.policy) != vm.pinning or self.following != vm.following
 
 
-def destination_pins(vm: Vm, source: Host, host: Host, usage: Mapping[int, int]) -> Optional[Pinning]:
-    """Return the new pins, or ``None`` where the VM keeps the ones it has."""
-    wanted = forget_shared(wanted_pinning(vm, host), source.shared_cpus)
-    pins = float_on(move_pinning(wanted, host.cpus, usage), host.shared_cpus)
-    # The policy only says who chose the pins; libvirt gets the same XML either way.
-    return None if replace(pins, policy=vm.pinning.policy) == vm.pinning else pins
+def given_pins(problem: Problem, solution: Solution) -> Dict[int, Given]:
+    """Return what each VM that moves gets, by its index."""
+    names = [host.name for host in problem.hosts]
+    books, entries, target = problem.books, solution.entries, solution.assignment
+    moments: List[Moment] = list(problem.start)
+    arriving: Dict[int, FrozenSet[int]] = {}
+    for vm, entry in entries.items():
+        host = target[vm]
+        arriving[host] = arriving.get(host, frozenset()) | books.owned(names[host], frozenset({entry}))
+    result: Dict[int, Given] = {}
+    for step in solution.steps:
+        for vm in step:
+            moments[target[vm]] |= {entries[vm]} if vm in entries else frozenset()
+        for vm in step:
+            host = target[vm]
+            own = books.owned(names[host], frozenset({entries[vm]})) if vm in entries else frozenset()
+            pins = books.pins(entries[vm]) if vm in entries else None
+            owned = books.owned(names[host], moments[host])
+            foreign = (owned - own, arriving.get(host, frozenset()) - own)
+            result[vm] = _given(problem.vms[vm], problem.hosts[host], pins, own, foreign)
+        for vm in step:
+            source = problem.source[vm]
+            moments[source] = books.without(moments[source], [problem.vms[vm]])
+    return result
+
+
+def _given(
+    vm: Vm, host: Host, pins: Optional[Pinning], own: FrozenSet[int], foreign: Tuple[FrozenSet[int], FrozenSet[int]]
+) -> Given:
+    """``foreign`` are the CPUs that others own when the VM comes, and those of all that the plan sends there."""
+    now, later = foreign
+    # Whatever comes later finds its CPUs free, unless that left none to share.
+    away = now | later if shared_cpus(host, own | now | later) else now
+    shared = shared_cpus(host, own | away)
+    if vm.is_placed and pins is not None:
+        pins = _keeping_off(pins, away, shared)
+        limit = vm.following.limit if vm.following is not None else None
+        # What the user once allowed the VM is not lost while a policy chooses its pins.
+        return Given(pins, Following(pins.cpuset, limit) if limit and pins.cpuset else None, own)
+    return Given(*_floating(vm, host, wanted_pinning(vm, host) if pins is None else pins, shared), own)
+
+
+def _keeping_off(pins: Pinning, away: FrozenSet[int], shared: FrozenSet[int]) -> Pinning:
+    """Return the pins that a policy made without CPUs of others; what has none left goes to those that are shared."""
+
+    def off(text: str) -> str:
+        return text if text == AUTO else format_cpuset(parse_cpuset(text) - away or shared) or text
+
+    return replace(
+        pins,
+        vcpus=tuple(VcpuPin(pin.vcpu, off(pin.cpus)) for pin in pins.vcpus),
+        iothreads=tuple(IothreadPin(pin.iothread, off(pin.cpus)) for pin in pins.iothreads),
+        emulator=off(pins.emulator) if pins.emulator else None,
+        cpuset=off(pins.cpuset) if pins.cpuset else None,
+    )
+
+
+def _floating(vm: Vm, host: Host, pins: Pinning, shared: FrozenSet[int]) -> Tuple[Pinning, Optional[Following]]:
+    """Return the pins with a ``cpuset`` for threads that have none of their own, and the record of it if it is ours.
+
+    The user's own set is narrowed to what is shared; if nothing of it is, it means nothing there.
+    """
+    if pins.cpuset == AUTO or host.cpus is None:
+        return pins, None
+    limit = pins.cpuset
+    wanted = parse_cpuset(limit) & host.cpus if limit else host.cpus
+    if shared >= host.cpus or _all_pinned(vm, pins):
+        return replace(pins, cpuset=format_cpuset(wanted) or None if limit else None), None
+    cpuset = format_cpuset(wanted & shared or shared)
+    following = None if cpuset == limit else Following(cpuset, limit, threads_on(pins, cpuset))
+    return replace(pins, cpuset=cpuset), following
+
+
+def _all_pinned(vm: Vm, pins: Pinning) -> bool:
+    if vm.guest is None or pins.emulator is None:
+        # Without a description of its threads, pins of vCPUs are taken for pins of all.
+        return vm.guest is None and bool(pins.vcpus)
+    vcpus, iothreads = {pin.vcpu for pin in pins.vcpus}, {pin.iothread for pin in pins.iothreads}
+    return vcpus >= set(vm.guest.vcpus) and iothreads >= set(vm.guest.iothreads)

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .._domain import Pinning
-from .._pinning import count_pins
+from .._topology import format_cpuset
 from . import warnings
 from .answer import Answer, Candidates, Move, Shortage, Unplaced, Wave
 from .estimate import bounds, move_seconds
 from .exact import EXHAUSTED, FOUND, LIMIT
 from .greedy import choice_of
 from .model import Host, Snapshot, Vm
-from .pins import destination_pins
-from .problem import Problem, Stuck, build, destinations, rejections, shortages
+from .pins import Given, given_pins
+from .problem import Problem, Rest, Stuck, build, destinations, rejections, shortages
 from .reasons import Reason
 from .request import Request, parse
 from .resources import Vector, capacity, demand, free_now, known, minus, plus
@@ -46,7 +45,7 @@ def answer(request: Request, snapshot: Snapshot, now_s: Optional[int] = None) ->
     hosts = {host.name: host for host in snapshot.hosts}
     lacking = None if solution.search == FOUND else shortage(problem)
     unplaced = (*_unplaced_alone(stuck), *_unplaced_together(problem, solution, lacking, request, snapshot))
-    moves = _moves(problem, solution, snapshot)
+    moves = _moves(problem, solution)
     waves = _waves(request, problem, moves, unplaced)
     moved = [item for wave in waves for step in wave.steps for item in step]
     vms = [item.vm for item in stuck] + list(problem.vms)
@@ -84,18 +83,28 @@ def _unplaced_together(
     problem: Problem, solution: Solution, lacking: Optional[Shortage], request: Request, snapshot: Snapshot
 ) -> List[Unplaced]:
     """Return the VMs that the best partial plan leaves, with what the hosts have left after that plan."""
-    free = {host.name: problem.free[index] for index, host in enumerate(problem.hosts)}
-    for index, target in solution.assignment.items():
-        vm, host = problem.vms[index], problem.hosts[target].name
-        free[host] = minus(free[host], demand(vm))
-        free[vm.host] = plus(free[vm.host], demand(vm))
+    rest = _rest(problem, solution)
     found: List[Unplaced] = []
     for index, vm in enumerate(problem.vms):
         if index not in solution.assignment:
             possible = [problem.hosts[host] for host in problem.candidates[index]]
-            rest = (*rejections(vm, request, snapshot), *shortages(vm, possible, free))
-            found.append(Unplaced(vm.name, vm.uuid, vm.host, (_why_not_together(vm, solution, lacking), *rest)))
+            reasons = (*rejections(vm, request, snapshot, problem.context), *shortages(vm, possible, rest))
+            found.append(Unplaced(vm.name, vm.uuid, vm.host, (_why_not_together(vm, solution, lacking), *reasons)))
     return found
+
+
+def _rest(problem: Problem, solution: Solution) -> Rest:
+    """Return what the hosts have left after the moves."""
+    free = {host.name: problem.free[index] for index, host in enumerate(problem.hosts)}
+    moments = {host.name: problem.start[index] for index, host in enumerate(problem.hosts)}
+    for index, target in solution.assignment.items():
+        vm, host = problem.vms[index], problem.hosts[target].name
+        free[host] = minus(free[host], demand(vm))
+        free[vm.host] = plus(free[vm.host], demand(vm))
+        if index in solution.entries:
+            moments[host] |= {solution.entries[index]}
+            moments[vm.host] = problem.books.without(moments[vm.host], [vm])
+    return Rest(free, moments, problem.books)
 
 
 def _why_not_together(vm: Vm, solution: Solution, lacking: Optional[Shortage]) -> Reason:
@@ -115,27 +124,19 @@ def _why_not_together(vm: Vm, solution: Solution, lacking: Optional[Shortage]) -
     return Reason("together", text, facts={"vms": [] if lacking is None else list(lacking.vms)})
 
 
-def _moves(problem: Problem, solution: Solution, snapshot: Snapshot) -> Tuple[Tuple[Move, ...], ...]:
-    """Return the moves by steps; pins are chosen in that order, so that later ones see those chosen before."""
-    pinnings: Dict[str, List[Pinning]] = {}
-    for resident in snapshot.vms:
-        if resident.active:
-            pinnings.setdefault(resident.host, []).append(resident.pinning)
-    steps: List[Tuple[Move, ...]] = []
-    for step in solution.steps:
-        moves: List[Move] = []
-        for index in step:
-            vm, target = problem.vms[index], problem.hosts[solution.assignment[index]]
-            source = problem.hosts[problem.source[index]]
-            there = pinnings.setdefault(target.name, [])
-            pins = destination_pins(vm, source, target, count_pins(there))
-            there.append(vm.pinning if pins is None else pins)
-            moves.append(_move(vm, source, target, pins))
-        steps.append(tuple(moves))
-    return tuple(steps)
+def _moves(problem: Problem, solution: Solution) -> Tuple[Tuple[Move, ...], ...]:
+    """Return the moves by steps."""
+    given, hosts = given_pins(problem, solution), problem.hosts
+    return tuple(
+        tuple(
+            _move(problem.vms[vm], hosts[problem.source[vm]], hosts[solution.assignment[vm]], given[vm]) for vm in step
+        )
+        for step in solution.steps
+    )
 
 
-def _move(vm: Vm, source: Host, target: Host, pins: Optional[Pinning]) -> Move:
+def _move(vm: Vm, source: Host, target: Host, given: Given) -> Move:
+    changes = given.changes(vm)
     return Move(
         vm=vm.name,
         uuid=vm.uuid,
@@ -144,8 +145,10 @@ def _move(vm: Vm, source: Host, target: Host, pins: Optional[Pinning]) -> Move:
         destination_uuid=target.uuid,
         uri=target.migration_uri,
         migrate_uri=_stream_uri(target.migration_address),
-        pins=pins,
+        pins=given.pins if changes else None,
         estimated_s=move_seconds(vm, source, target),
+        following=given.following if changes else None,
+        exclusive_cpus=format_cpuset(given.exclusive) or None,
     )
 
 
@@ -207,12 +210,17 @@ def _candidates(
 ) -> Tuple[Candidates, ...]:
     found = [Candidates(item.vm.name, item.vm.uuid, item.vm.host, (), item.reasons) for item in stuck]
     free = problem.free_after()
-    names = {host.name: free[index] for index, host in enumerate(problem.hosts)}
+    names = [host.name for host in problem.hosts]
+    rest = Rest(dict(zip(names, free)), dict(zip(names, problem.after)), problem.books)
     for index, vm in enumerate(problem.vms):
-        ranks = {host: rank(choice_of(problem, index, host, free[host], 0)) for host in problem.candidates[index]}
+        possible = [host for host in problem.candidates[index] if rest.misfit(vm, names[host]) is None]
+        ranks = {
+            host: rank(choice_of(problem, index, host, free[host], 0, rest.layout(vm, names[host])))
+            for host in possible
+        }
         best = tuple(problem.hosts[host].name for host in sorted(ranks, key=lambda host: (ranks[host], host)))
-        rejected = rejections(vm, request, snapshot)
+        rejected = rejections(vm, request, snapshot, problem.context)
         ruled_out = {reason.host for reason in rejected} | set(best)
         full = [host for host in destinations(request, snapshot)(vm) if host.name not in ruled_out]
-        found.append(Candidates(vm.name, vm.uuid, vm.host, best, (*rejected, *shortages(vm, full, names))))
+        found.append(Candidates(vm.name, vm.uuid, vm.host, best, (*rejected, *shortages(vm, full, rest))))
     return tuple(sorted(found, key=lambda item: (item.vm, item.host)))

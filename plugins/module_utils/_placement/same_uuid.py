@@ -63,6 +63,8 @@ def one_per_uuid(seen: Iterable[Vm]) -> Tuple[List[Vm], List[Vm]]:
 
 
 def _choose(group: List[Vm]) -> Tuple[Vm, List[Vm]]:
+    if len(group) == 1:
+        return group[0], []
     executing = [vm for vm in group if vm.state in EXECUTING_STATES]
     if len(executing) > 1:
         hosts = [vm.host for vm in executing]

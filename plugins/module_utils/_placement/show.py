@@ -52,13 +52,16 @@ def _wave_lines(number: int, wave: Mapping[str, Any], several: bool) -> List[str
 
 
 def _move(move: Mapping[str, Any]) -> str:
-    pins = _pins(move.get("pins"))
+    pins = _pins(move)
     seconds = max(1, round(move.get("estimated_s") or 0))
     return f"{move['vm']}: {move['source']} -> {move['destination']}{pins}, ~{seconds} s"
 
 
-def _pins(pins: Any) -> str:
-    if pins is None:
+def _pins(move: Mapping[str, Any]) -> str:
+    pins = move.get("pins")
+    if move.get("exclusive_cpus"):
+        return f" (CPUs {move['exclusive_cpus']} for itself)"
+    if pins is None or (move.get("following") and not pins.get("vcpus")):
         return ""
     cpus = ",".join(pin["cpus"] for pin in pins.get("vcpus") or ())
     return f" (new pins {cpus})" if cpus else " (new pins)"

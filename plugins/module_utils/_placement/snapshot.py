@@ -12,10 +12,12 @@ planner.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Iterable, Mapping, Optional, Sequence, Tuple
 
-from .._domain import Pinning
+from .._domain import Following, Pinning, PinningPolicy
 from .._errors import FleetError
+from .._pinning import Guest, guest_from_data
 from .._topology import Cell, cells_from_data
 from .fields import Fields
 from .model import Cpu, Home, Host, Shape, Snapshot, Vm
@@ -124,6 +126,7 @@ def _host(item: Fields, cpus: Mapping[str, Cpu]) -> Host:
         reserved_memory_kib=reserved.whole("memory_kib", "KiB") or 0,
         reserved_cpus=reserved.cpuset("cpus") or frozenset(),
         isolated_cpus=fields.cpuset("isolated_cpus") or frozenset(),
+        offline_cpus=fields.cpuset("offline_cpus") or frozenset(),
         machine_cpus=fields.cpuset("machine_cpus"),
         cpu_overcommit=fields.number("cpu_overcommit"),
         count_threads_as_cores=True if threads_count is None else threads_count,
@@ -167,7 +170,7 @@ def _vm(item: Fields, cpus: Mapping[str, Cpu], hosts: FrozenSet[str]) -> Vm:
     vcpus = fields.child("vcpus") or Fields({}, fields.where)
     policy = fields.child("policy") or Fields({}, fields.where)
     pinning = pinning_from(fields, "pinning") or Pinning()
-    return Vm(
+    vm = Vm(
         name=fields.required_text("name"),
         host=host,
         uuid=fields.text("uuid"),
@@ -180,15 +183,49 @@ def _vm(item: Fields, cpus: Mapping[str, Cpu], hosts: FrozenSet[str]) -> Vm:
         shape=_shape(vcpus.child("topology")),
         cpu=_cpu_of(fields, cpus),
         pinning=pinning,
+        stored=_stored(policy),
+        following=_following(policy),
+        huge_pages_kib=fields.whole("huge_pages_kib", "KiB"),
         machine_type=fields.text("machine_type"),
         networks=frozenset(fields.texts("networks") or ()),
         storage=frozenset(fields.texts("storage") or ()),
-        migration=policy.choice("migration", MIGRATION_MODES) or _default_mode(fields, pinning),
+        migration=policy.choice("migration", MIGRATION_MODES) or "automatic",
         allowed_hosts=policy.texts("hosts") or (),
         home=_home(policy),
         dirty_mib_s=fields.number("dirty_mib_s"),
         blockers=fields.texts("blockers") or (),
     )
+    mode = vm.migration if policy.text("migration") else _default_mode(fields, vm.own_pinning)
+    return replace(vm, migration=mode, guest=_guest(fields)) if vm.tied or mode != vm.migration else vm
+
+
+def _stored(policy: Fields) -> Optional[PinningPolicy]:
+    value = policy.child("pinning")
+    if value is None:
+        return None
+    try:
+        return PinningPolicy.from_dict(value.data)
+    except FleetError as error:
+        raise FleetError(f"{value.where}: {error.msg}", value.code, object=policy.where, field="pinning") from error
+
+
+def _following(policy: Fields) -> Optional[Following]:
+    value = policy.child("following")
+    if value is None:
+        return None
+    try:
+        return Following.from_dict(value.data)
+    except FleetError as error:
+        raise FleetError(f"{value.where}: {error.msg}", value.code, object=policy.where, field="following") from error
+
+
+def _guest(fields: Fields) -> Optional[Guest]:
+    """Return what a VM asks for, or ``None`` where not all of that is known."""
+    vm = fields.data
+    cells = (vm.get("pinning") or {}).get("cells") or ()
+    if not (vm.get("vcpus") or {}).get("current") or any(cell.keys() < {"id", "vcpus", "memory_kib"} for cell in cells):
+        return None
+    return guest_from_data(vm)
 
 
 def _default_mode(fields: Fields, pinning: Pinning) -> str:

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._domain import Pinning
 from .answer import Move
 from .estimate import DEFAULT_LINK_MIB_S, may_not_converge
 from .model import Host, Snapshot, Vm
@@ -36,7 +38,7 @@ def of_moves(moves: Sequence[Tuple[Vm, Move]], hosts: Mapping[str, Host]) -> War
         if vm.migration == "manual" and not (vm.home and vm.home.is_host(destination)):
             text = f"{vm.name} may lose performance on {move.destination}: its migration mode is manual."
             found.append({"code": "manual", "vm": vm.name, "uuid": vm.uuid, "host": move.destination, "text": text})
-        if move.pins is not None:
+        if move.pins is not None and not vm.is_placed and _chosen(move.pins) != _chosen(vm.own_pinning):
             text = f"{vm.name} gets other pins on {move.destination}."
             found.append(
                 {"code": "pins_changed", "vm": vm.name, "uuid": vm.uuid, "host": move.destination, "text": text}
@@ -47,6 +49,11 @@ def of_moves(moves: Sequence[Tuple[Vm, Move]], hosts: Mapping[str, Host]) -> War
                 {"code": "may_not_converge", "vm": vm.name, "uuid": vm.uuid, "host": move.destination, "text": text}
             )
     return found
+
+
+def _chosen(pins: Pinning) -> Pinning:
+    """Return the pins of single threads and of memory; where the other threads run, follows the host."""
+    return replace(pins, policy="", cpuset=None)
 
 
 def of_snapshot(

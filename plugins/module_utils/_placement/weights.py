@@ -17,15 +17,17 @@ from typing import Callable, Tuple
 
 from .._pinning import keeps_pinning
 from .model import Host, Vm
-from .pins import wanted_pinning
 from .resources import UNLIMITED, cpu_count
+from .seat import wanted_pinning
 
 
 @dataclass(frozen=True)
 class Choice:
     """A VM on a possible destination.
 
-    ``free_kib`` is what would be left there, ``arrivals`` how many VMs this plan sends there already.
+    ``free_kib`` is what would be left there, ``arrivals`` how many VMs this plan sends there already. ``cells`` and
+    ``broken`` are in how many NUMA cells its CPUs would lie and how many cores it would share; 0 where its policy does
+    not choose them.
     """
 
     vm: Vm
@@ -34,6 +36,8 @@ class Choice:
     free_kib: int
     arrivals: int
     pinned: int
+    cells: int = 0
+    broken: int = 0
 
 
 Weight = Callable[[Choice], int]
@@ -49,7 +53,7 @@ def losses(choice: Choice) -> int:
 
 def static_losses(vm: Vm, host: Host) -> int:
     """As ``losses``, which depends on the VM and the host alone."""
-    lost = 0 if keeps_pinning(wanted_pinning(vm, host), host.cpus) else 1
+    lost = 0 if not vm.tied or vm.is_placed or keeps_pinning(wanted_pinning(vm, host), host.cpus) else 1
     if vm.shape is not None and host.shape is not None and _pins(vm):
         pairs = (
             (vm.shape.sockets, host.shape.sockets),
@@ -61,6 +65,16 @@ def static_losses(vm: Vm, host: Host) -> int:
     if vm.vcpus is not None and count is not None and vm.vcpus > count:
         lost += 1
     return lost
+
+
+def numa_split(choice: Choice) -> int:
+    """Count the NUMA cells over which the VM's CPUs would be spread."""
+    return choice.cells
+
+
+def broken_cores(choice: Choice) -> int:
+    """Count the cores of which the VM would have only a part."""
+    return choice.broken
 
 
 def least_pinned(choice: Choice) -> int:
@@ -81,10 +95,10 @@ def spread(choice: Choice) -> int:
 
 
 def _pins(vm: Vm) -> bool:
-    return bool(vm.pinning.vcpus)
+    return bool(vm.own_pinning.vcpus)
 
 
-WEIGHTS: Tuple[Weight, ...] = (losses, least_pinned, memory_load, spread)
+WEIGHTS: Tuple[Weight, ...] = (losses, numa_split, broken_cores, least_pinned, memory_load, spread)
 
 
 def rank(choice: Choice) -> Tuple[int, ...]:

@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import overhead_kib
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.attempt import progress
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.move import move_from_dict
@@ -18,7 +19,6 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cpu imp
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import state_of
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import describe_cell
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host_cpu import dotted
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vms import overhead_kib
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import Cell, PageSize
 
 

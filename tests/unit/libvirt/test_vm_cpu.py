@@ -362,7 +362,7 @@ def test_a_vm_that_is_off_needs_no_restart() -> None:
 )
 def test_a_saved_vm_counts_with_its_image(domain: SimpleNamespace, seen: str | None) -> None:
     domain.name = lambda: "a"
-    assert running_cpu.running_cpu(domain) == seen
+    assert domains.running_xml(domain) == seen
 
 
 # Entries of the snapshot

@@ -16,12 +16,12 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
     Claim,
-    claims_of,
+    Others,
     conflicts,
-    manual_pins,
-    others_of,
+    joined,
     policy_of,
 )
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning._side import side_of
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import parse_cpuset
 
 from tests.unit.pinning.small import cells, claim
@@ -45,6 +45,10 @@ def vm(pins: str = "", policy: PinningPolicy | None = None, name: str = "db1", r
     return parse_domain(with_policy(xml, policy and Policy(pinning=policy)))
 
 
+def others(*domains: Domain) -> Others:
+    return joined(side_of(domain, frozenset()).others(HOST) for domain in domains)
+
+
 @pytest.mark.parametrize(
     ("domain", "cpus", "blocked"),
     [
@@ -59,19 +63,14 @@ def vm(pins: str = "", policy: PinningPolicy | None = None, name: str = "db1", r
 def test_a_dedicated_vm_owns_its_pins_and_may_block_their_siblings(domain: Domain, cpus: str, blocked: str) -> None:
     running = domain.runtime_id is not None
     expected = Claim("db1", "u-db1", running, parse_cpuset(cpus), parse_cpuset(blocked))
-    assert claims_of([domain], HOST) == (expected,)
+    assert others(domain).claims == (expected,)
 
 
 @pytest.mark.parametrize(
     "domain", [vm("2 3 0"), vm("2 3 0", PinningPolicy("numa")), vm("", DEDICATED), vm(), vm("2 3", PinningPolicy())]
 )
 def test_nobody_else_owns_anything(domain: Domain) -> None:
-    assert claims_of([domain], HOST) == ()
-
-
-def test_claims_are_sorted() -> None:
-    domains = [vm("0 1", DEDICATED, "web"), vm("2 3", DEDICATED, "db1")]
-    assert [each.vm for each in claims_of(domains, HOST)] == ["db1", "web"]
+    assert others(domain).claims == ()
 
 
 @pytest.mark.parametrize(
@@ -106,12 +105,13 @@ def words(found: object) -> list[str]:
 )
 def test_a_conflict_names_both_vms_and_their_cpus(domains: list[Domain], expected: list[str]) -> None:
     for order in (domains, domains[::-1]):
-        assert words(conflicts(claims_of(order, HOST), manual_pins(order))) == expected
+        assert words(conflicts(others(*order).claims, others(*order).pins)) == expected
 
 
 def test_a_vm_is_in_no_conflict_with_itself() -> None:
-    assert conflicts([claim("2")], manual_pins([vm("2 2")])) != ()
-    assert conflicts([Claim("db1", "u-db1", True, frozenset({2}))], manual_pins([vm("2 2")])) == ()
+    by_hand = others(vm("2 2")).pins
+    assert conflicts([claim("2")], by_hand) != ()
+    assert conflicts([Claim("db1", "u-db1", True, frozenset({2}))], by_hand) == ()
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_vm_is_in_no_conflict_with_itself() -> None:
     ],
 )
 def test_whatever_has_no_cpu_of_its_own_floats(domain: Domain, floating: bool) -> None:
-    assert others_of([domain], HOST).floating == floating
-    assert others_of([], HOST).floating is False
+    assert others(domain).floating == floating
+    assert others().floating is False
 
 
 def test_a_numa_vm_needs_shared_cpus_in_its_cells() -> None:
-    assert others_of([vm("2,6-7 3", PinningPolicy("numa")), vm("0 1")], HOST).bound == {1}
+    assert others(vm("2,6-7 3", PinningPolicy("numa")), vm("0 1")).bound == {1}

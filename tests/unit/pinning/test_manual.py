@@ -15,10 +15,9 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     MemNode,
     NumaMemory,
     Pinning,
-    PinningPolicy,
     VcpuPin,
 )
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import Misfit, Placement, check_pins, place
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import check_pins
 
 from tests.unit.pinning.small import cells, guest, room
 
@@ -61,42 +60,9 @@ def test_pins_must_be_possible_on_the_host(wanted: Pinning, code: str | None, wo
     if found is not None:
         assert found.text.startswith("VM db1 ")
         assert words in found.text
-        assert place(DB1, PinningPolicy("manual"), HOST, wanted) == found
 
 
 def test_the_owner_of_a_cpu_is_a_fact() -> None:
     found = check_pins(DB1, pins("5"), HOST)
     assert found is not None
     assert found.facts == {"vm": "db1", "cpus": "5", "owners": ["other"]}
-
-
-def test_threads_without_a_pin_keep_off_the_cpus_of_others() -> None:
-    found = place(DB1, PinningPolicy("manual"), HOST, pins("2"))
-    assert found == Placement(pins("2", cpuset="0"))
-    assert place(DB1, PinningPolicy("manual"), HOST, pins("2", cpuset="0,4")) == Placement(pins("2", cpuset="0,4"))
-    plain = room(cells("0 1"))
-    assert place(DB1, PinningPolicy("manual"), plain, pins("1")) == Placement(pins("1"))
-
-
-@pytest.mark.parametrize(
-    ("host", "own", "cpuset"),
-    [
-        (room(cells("0 1 2")), None, None),
-        (room(cells("0 1 2")), "0-1", "0-1"),
-        (room(cells("0 1 2"), taken="2"), None, "0-1"),
-        (room(cells("0 1 2"), taken="2"), "1-2", "1"),
-        (room(cells("0 1 2"), taken="2"), "2", "0-1"),
-        (room(cells("0 1 2"), isolated="2"), None, "0-1"),
-        (room(cells("0 1 2"), isolated="2"), "2", "2"),
-        (room(cells("0 1 2"), taken="2"), "auto", "auto"),
-    ],
-)
-def test_a_vm_without_pins_floats_on_what_is_shared(host: Any, own: str | None, cpuset: str | None) -> None:
-    found = place(DB1, PinningPolicy(), host, pins("1", emulator="1", cpuset=own))
-    assert found == Placement(Pinning(cpuset=cpuset))
-
-
-def test_a_vm_cannot_float_where_nothing_is_shared() -> None:
-    found = place(DB1, PinningPolicy(), room(cells("0 1"), isolated="0-1"))
-    assert isinstance(found, Misfit)
-    assert (found.code, found.facts) == ("no_shared_cpu", {"vm": "db1", "shared": 0})

@@ -103,12 +103,11 @@ def test_the_pins_at_home_decide_whether_the_home_fits() -> None:
         ({}, {}, {"isolated_cpus": ""}, None),
         ({}, {}, {"isolated_cpus": "0-3"}, None),
         ({"cpuset": "0-2"}, {}, {"isolated_cpus": "2-3"}, {"cpuset": "0-1"}),
-        ({"cpuset": "2"}, {}, {"isolated_cpus": "2-3"}, None),
+        ({"cpuset": "2"}, {}, {"isolated_cpus": "2-3"}, {"cpuset": "0-1"}),
         ({"cpuset": "auto"}, {}, {"isolated_cpus": "2-3"}, None),
         (pins("2"), {}, {"isolated_cpus": "2-3"}, None),
-        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {}, {}),
-        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {"isolated_cpus": "3"}, {"cpuset": "0-2"}),
-        ({"cpuset": "0"}, {"isolated_cpus": "1-2"}, {}, None),
+        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {}, None),
+        ({"cpuset": "0,3"}, {"isolated_cpus": "1-2"}, {"isolated_cpus": "3"}, {"cpuset": "0"}),
     ],
 )
 def test_a_vm_without_pins_is_kept_off_isolated_cpus(now: Any, at_source: Any, there: Any, expected: Any) -> None:

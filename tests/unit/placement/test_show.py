@@ -15,6 +15,17 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement.reaso
 from tests.unit.placement.fleet import ask, drain, fleet, host, vm
 
 
+def test_a_move_shows_the_cpus_that_a_vm_gets_for_itself_but_not_where_threads_without_pins_run() -> None:
+    moves = [
+        {"vm": "db1", "source": "hv1", "destination": "hv2", "pins": {"vcpus": []}, "exclusive_cpus": "2-3"},
+        {"vm": "web", "source": "hv1", "destination": "hv2", "pins": {"vcpus": []}, "following": {"cpus": "0-1"}},
+    ]
+    assert _placement.plan_lines({"waves": [{"hosts": [], "steps": [{"moves": moves}]}]}) == [
+        "db1: hv1 -> hv2 (CPUs 2-3 for itself), ~1 s",
+        "web: hv1 -> hv2, ~1 s",
+    ]
+
+
 def test_moves_are_one_line_each_with_new_pins_and_time() -> None:
     hosts = [host("hv1", cpu="c", link_mib_s=512), host("hv2", cpu="c", link_mib_s=512, cells=[{"cpus": "0-3"}])]
     pins = {"vcpus": [{"vcpu": 0, "cpus": "8"}, {"vcpu": 1, "cpus": "9"}]}

@@ -9,13 +9,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
-from ..._domain import Home, Pinning, parse_domain, with_pinning
+from ..._domain import Home, Pinning, parse_domain
 from ..._errors import FleetError
 from ..api import libvirt, translated
-from ..domains import define, definition, live_xml, read_policy, write_policy
-from ..home import pinning_at_home
+from ..domains import define, definition, live_xml, read_policy, states_of, write_policy
 from .sides import Sides
 
 
@@ -32,19 +31,24 @@ def depart(domain: Any, host_uuid: str, host: str, record_home: bool) -> Departu
     """Read what would be lost with the source and store the home with the VM, so that it travels."""
     persistent = bool(domain.isPersistent())
     autostart = persistent and bool(domain.autostart())
-    pinning = parse_domain(live_xml(domain)).pinning
+    live = parse_domain(live_xml(domain))
+    pinning = live.pinning
     if record_home:
-        _record_home(domain, Home(host_uuid, host, autostart, pinning_at_home(pinning)))
+        # What follows from the host may be another when the VM comes back.
+        _record_home(domain, Home(host_uuid, host, autostart, live.own_pinning))
     return Departure(definition(domain) if persistent else None, autostart, pinning)
 
 
 def _record_home(domain: Any, here: Home) -> None:
-    policy = read_policy(domain)
-    if policy.home is not None and policy.home.uuid != here.uuid:
+    home = read_policy(domain).home
+    if home is not None and home.uuid != here.uuid:
         return
     # A VM leaving its home takes along how it was there; elsewhere it keeps the home it has.
-    if policy.home != here:
-        write_policy(domain, replace(policy, home=here))
+    for state in states_of(domain):
+        # The pins of live state and definition may differ, and with them their records.
+        policy = read_policy(domain, state)
+        if policy.home != here:
+            write_policy(domain, replace(policy, home=here), state)
 
 
 def arrive(sides: Sides, departure: Optional[Departure]) -> List[str]:
@@ -59,6 +63,8 @@ def arrive(sides: Sides, departure: Optional[Departure]) -> List[str]:
     mended = []
     if _persist(sides, domain, departure, left_behind):
         mended.append("definition")
+    if _follow(sides, domain):
+        mended.append("following")
     if _autostart(sides, domain, departure):
         mended.append("autostart")
     if _release(sides, left_behind):
@@ -79,10 +85,19 @@ def _persist(sides: Sides, domain: Any, departure: Optional[Departure], left_beh
     xml = departure.definition if departure else (definition(left_behind) if _is_inactive(left_behind) else None)
     if xml is None or domain.isPersistent():
         return False
-    if sides.move.pins is not None:
-        xml = with_pinning(xml, sides.move.pins)
-    define(sides.destination(), xml, sides.move.vm)
+    define(sides.destination(), sides.move.with_pins(xml), sides.move.vm)
     return True
+
+
+def _follow(sides: Sides, domain: Any) -> bool:
+    """Record which pins are not the VM's own wherever the migration has left another record."""
+    differing = []
+    for state in states_of(domain) if sides.move.pins is not None else ():
+        policy = read_policy(domain, state)
+        if policy.following != sides.move.following:
+            write_policy(domain, replace(policy, following=sides.move.following), state)
+            differing.append(state)
+    return bool(differing)
 
 
 def _autostart(sides: Sides, domain: Any, departure: Optional[Departure]) -> bool:
@@ -120,7 +135,7 @@ def _check_pins(sides: Sides, domain: Any) -> None:
     if differing:
         raise FleetError(
             f"VM {sides.move.vm} arrived on {sides.move.destination}, but not with the pins it should have there "
-            f"({', '.join(differing)}); set them with `virsh vcpupin` and `virsh emulatorpin`.",
+            f"({', '.join(differing)}); run vm_pinning there, or set them with virsh.",
             "pins_differ",
             wanted_pins=wanted.as_dict(),
             found_pins=differing,
@@ -128,7 +143,5 @@ def _check_pins(sides: Sides, domain: Any) -> None:
 
 
 def _same_pins(wanted: Pinning, present: Pinning) -> bool:
-    def owned(pins: Pinning) -> Dict[str, Any]:
-        return {key: value for key, value in pins.as_dict().items() if key in ("vcpus", "emulator", "iothreads")}
-
-    return owned(wanted) == owned(present)
+    # Who chose the pins is not in the XML.
+    return replace(wanted, policy=present.policy) == present

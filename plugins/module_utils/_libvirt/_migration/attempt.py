@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from ..._domain import with_pinning
 from ..api import libvirt
 from ..domains import definition, migratable_xml
 from .move import Move
@@ -83,10 +82,10 @@ def _params(domain: Any, move: Move, options: Options) -> Dict[str, Any]:
     if options.bandwidth_mib_s:
         params[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = options.bandwidth_mib_s
     if move.pins is not None:
-        params[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = with_pinning(migratable_xml(domain), move.pins)
+        params[libvirt.VIR_MIGRATE_PARAM_DEST_XML] = move.with_pins(migratable_xml(domain))
         if domain.isPersistent():
             # Without it the destination's definition would keep the pins of the source.
-            params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = with_pinning(definition(domain), move.pins)
+            params[libvirt.VIR_MIGRATE_PARAM_PERSIST_XML] = move.with_pins(definition(domain))
     return params
 
 

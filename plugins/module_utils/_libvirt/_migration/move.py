@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping, Optional
 
-from ..._domain import Pinning
+from ..._domain import Following, Pinning, Policy, parse_domain, with_pinning, with_policy
 from ..._errors import FleetError
 
 
@@ -21,7 +21,7 @@ class Move:
 
     ``uri`` is the destination's libvirt URI as seen from the source host, ``migrate_uri`` where the memory is sent
     (``tcp://address``), ``destination_uuid`` the libvirt host UUID that the destination must have, ``pins`` the
-    pinning it gets there (``None`` keeps the present one).
+    pinning it gets there (``None`` keeps the present one) and ``following`` the record of those that are not its own.
     """
 
     vm: str
@@ -31,18 +31,28 @@ class Move:
     destination_uuid: Optional[str] = None
     migrate_uri: Optional[str] = None
     pins: Optional[Pinning] = None
+    following: Optional[Following] = None
 
     @property
     def key(self) -> str:
         """What to look the VM up by: its UUID if known, for names can be given twice."""
         return self.uuid or self.vm
 
+    def with_pins(self, xml: str) -> str:
+        """Return a definition, live or persistent, with the pins that the VM gets, and their record with them."""
+        if self.pins is None:
+            return xml
+        stored = parse_domain(xml).policy
+        policy = replace(stored or Policy(), following=self.following)
+        return with_policy(with_pinning(xml, self.pins), None if policy == Policy() else policy)
+
 
 def move_from_dict(data: Mapping[str, Any]) -> Move:
-    """Return the move in one entry of the module's ``moves``; raises ``bad_pins``."""
+    """Return the move in one entry of the module's ``moves``; raises ``bad_pins``, ``bad_cpuset`` or ``bad_policy``."""
     pins: Optional[Dict[str, Any]] = data.get("pins")
     try:
         pinning = Pinning.from_dict(pins) if pins else None
+        following = Following.from_dict(data["following"]) if pins and data.get("following") else None
     except FleetError as error:
         raise FleetError(f"VM {data['vm']}: {error.msg}", error.code, **error.facts) from error
     return Move(
@@ -53,4 +63,5 @@ def move_from_dict(data: Mapping[str, Any]) -> Move:
         destination_uuid=data.get("destination_uuid"),
         migrate_uri=data.get("migrate_uri"),
         pins=pinning,
+        following=following,
     )

@@ -1,0 +1,172 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""The threads of a VM's process: which they are, where the kernel lets them run, and on which NUMA nodes its memory is.
+
+QEMU names its threads in /proc, and libvirt makes it do so (``debug-threads=on``).
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterable, Optional, Tuple
+
+from .._errors import FleetError
+from .._topology import parse_cpuset
+
+VCPU, EMULATOR, IOTHREAD, HELPER = "vcpu", "emulator", "iothread", "helper"
+
+# Lines of numa_maps, one a mapping; a process with more is not read to its end, and so not counted at all.
+MAX_MAPPINGS = 50_000
+
+# "CPU 3/KVM" and "CPU 3/TCG" in QEMU's kvm_start_vcpu_thread and mttcg_start_vcpu_thread.
+_VCPU = re.compile(r"CPU ([0-9]+)/")
+# "IO " and the alias that libvirt gives the object (qemuDomainAssignIOThreadAlias).
+_IOTHREAD = re.compile(r"IO iothread([0-9]+)\Z")
+
+# The group of a process's first thread below that of its VM (virDomainCgroupSetupThread).
+_OF_EMULATOR = "emulator"
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread of a QEMU process. ``number`` is that of the vCPU or I/O thread, ``cpus`` where the kernel lets it run.
+
+    The ``emulator`` is the process's first thread, a ``helper`` any other that is neither vCPU nor I/O thread: libvirt
+    puts those where the emulator is, but only by means of control groups.
+    """
+
+    kind: str
+    number: Optional[int]
+    cpus: FrozenSet[int]
+
+
+@dataclass(frozen=True)
+class Process:
+    """The process of a VM; ``allowed`` are the CPUs that its control group leaves it, ``None`` where none says so."""
+
+    pid: int
+    threads: Tuple[Thread, ...]
+    allowed: Optional[FrozenSet[int]] = None
+
+
+def read_process(name: str, uuid: str, root: Path = Path("/")) -> Optional[Process]:
+    """Return the process of a running VM, or ``None`` if there is none that is this VM's for certain."""
+    pid = find_pid(name, uuid, root)
+    if pid is None:
+        return None
+    found = [_read_thread(path, pid) for path in _numbered(root / f"proc/{pid}/task")]
+    threads = tuple(thread for thread in found if thread is not None)
+    process = Process(pid, threads, allowed_cpus(pid, root))
+    # A process that has ended meanwhile, and whose number another may have by now, has not been read.
+    return process if threads and _is_of(pid, uuid, root) else None
+
+
+def find_pid(name: str, uuid: str, root: Path = Path("/")) -> Optional[int]:
+    """Return the number of a VM's process as libvirt's QEMU driver recorded it, if that process carries its UUID."""
+    text = _read(root / f"run/libvirt/qemu/{name}.pid").strip()
+    return int(text) if text.isdigit() and _is_of(int(text), uuid, root) else None
+
+
+def _is_of(pid: int, uuid: str, root: Path) -> bool:
+    return uuid in _read(root / f"proc/{pid}/cmdline").split("\0")
+
+
+def _numbered(directory: Path) -> Tuple[Path, ...]:
+    with suppress(OSError):
+        return tuple(sorted(directory.iterdir(), key=lambda path: int(path.name)))
+    return ()
+
+
+def _read_thread(directory: Path, pid: int) -> Optional[Thread]:
+    """Return a thread, or ``None`` for one that has ended: QEMU starts helpers for moments."""
+    return parse_thread(_read(directory / "comm"), _read(directory / "status"), int(directory.name) == pid)
+
+
+def parse_thread(comm: str, status: str, first: bool) -> Optional[Thread]:
+    """Return a thread from its name and its ``status``; ``None`` if that does not say where it may run."""
+    allowed = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)\s*$", status, re.MULTILINE)
+    if allowed is None:
+        return None
+    kind, number = _role(comm.strip(), first)
+    return Thread(kind, number, parse_cpuset(allowed[1]))
+
+
+def _role(comm: str, first: bool) -> Tuple[str, Optional[int]]:
+    # libvirt names the first thread after the VM, which may be called anything.
+    if first:
+        return EMULATOR, None
+    for kind, pattern in ((VCPU, _VCPU), (IOTHREAD, _IOTHREAD)):
+        found = pattern.match(comm)
+        if found:
+            return kind, int(found[1])
+    return HELPER, None
+
+
+def allowed_cpus(pid: int, root: Path = Path("/")) -> Optional[FrozenSet[int]]:
+    """Return the CPUs that the control group of a VM allows it, whatever its threads are pinned to.
+
+    libvirt keeps each kind of threads in a group of its own below that of the VM, and writes the pins there.
+    """
+    group = parse_cgroup(_read(root / f"proc/{pid}/cgroup"))
+    if group is None:
+        return None
+    hierarchy, path = group
+    file = "cpuset.cpus.effective" if not hierarchy else "cpuset.effective_cpus"
+    folder = root / "sys/fs/cgroup" / hierarchy
+    own = Path(path.lstrip("/"))
+    for place in own.parents if own.name == _OF_EMULATOR else (own, *own.parents):
+        text = _read(folder / place / file)
+        if text.strip():
+            with suppress(FleetError):
+                return parse_cpuset(text.strip())
+    return None
+
+
+def parse_cgroup(text: str) -> Optional[Tuple[str, str]]:
+    """Return the hierarchy with the controller ``cpuset`` ("" for version 2) and a process's path in it."""
+    rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
+    for row in rows:
+        if "cpuset" in row[1].split(","):
+            return row[1], row[2]
+    return next((("", row[2]) for row in rows if row[0] == "0"), None)
+
+
+def memory_by_node(pid: int, root: Path = Path("/")) -> Dict[int, int]:
+    """Return the KiB that a process has on each NUMA node, huge pages included; ``{}`` if that cannot be known.
+
+    The kernel walks the page tables for it, which takes about a second for 100 GiB in small pages.
+    """
+    try:
+        with (root / f"proc/{pid}/numa_maps").open(encoding="utf-8", errors="replace") as lines:
+            return parse_numa_maps(lines)
+    except OSError:
+        return {}
+
+
+def parse_numa_maps(lines: Iterable[str]) -> Dict[int, int]:
+    """Return the KiB on each node from the lines of ``numa_maps``, whose counts are in pages of the mapping's size."""
+    held: Dict[int, int] = {}
+    for count, line in enumerate(lines):
+        if count >= MAX_MAPPINGS:
+            return {}
+        words = dict(word.partition("=")[::2] for word in line.split()[2:])
+        size_kib = words.get("kernelpagesize_kB", "4")
+        for word, pages in words.items():
+            if re.match(r"N[0-9]+\Z", word) and pages.isdigit() and size_kib.isdigit():
+                held[int(word[1:])] = held.get(int(word[1:]), 0) + int(pages) * int(size_kib)
+    return held
+
+
+def _read(path: Path) -> str:
+    """Return a file of the kernel, "" for one that is not there (any more) or not for us."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+"""What VMs take from a host, where only their pins are known and not their definitions: in a fleet snapshot, or in a
+plan that has not been carried out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterable, List, Optional, Sequence, Tuple
+
+from .._domain import Pinning, PinningPolicy
+from .._topology import Cell, parse_cpuset
+from ._isolation_guard import EMULATOR, IOTHREAD, VCPU, ThreadPin
+from ._ledger import Claim, exclusive_cpus
+from ._move import AUTO
+from ._room import Others
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A VM with the pins it has, or is to have, on a host.
+
+    Those of a VM whose policy is ``none`` or ``manual`` are its user's own. ``vcpus`` and ``iothreads`` are the numbers
+    of its threads, ``None`` where they are not known.
+    """
+
+    name: str
+    uuid: str
+    running: bool
+    policy: PinningPolicy
+    pins: Pinning
+    vcpus: Optional[Tuple[int, ...]] = None
+    iothreads: Tuple[int, ...] = ()
+
+
+def others_of_tenant(tenant: Tenant, cells: Sequence[Cell]) -> Others:
+    """Return what one VM takes from a host with these cells."""
+    chosen = tenant.policy.policy in ("numa", "dedicated")
+    cpus, blocked = exclusive_cpus(tenant.policy, tenant.pins, cells)
+    near = frozenset(cpu for pin in tenant.pins.vcpus for cpu in parse_cpuset(pin.cpus))
+    alone = bool(cpus) and tenant.policy.emulator == "isolate"
+    return Others(
+        claims=(Claim(tenant.name, tenant.uuid, tenant.running, cpus, blocked),) if cpus else (),
+        pins=() if chosen else _pins(tenant),
+        floating=not (alone if chosen else _all_pinned(tenant)),
+        bound=frozenset(cell.id for cell in cells if tenant.policy.policy == "numa" and cell.cpus & near),
+    )
+
+
+def joined(parts: Iterable[Others]) -> Others:
+    """Return what several VMs take together."""
+    known = list(parts)
+    return Others(
+        claims=tuple(claim for part in known for claim in part.claims),
+        pins=tuple(pin for part in known for pin in part.pins),
+        floating=any(part.floating for part in known),
+        bound=frozenset(cell for part in known for cell in part.bound),
+    )
+
+
+def _pins(tenant: Tenant) -> Tuple[ThreadPin, ...]:
+    """Return the pins of single threads; a ``cpuset`` for all of them follows the host."""
+    named: List[Tuple[str, Optional[int], Optional[str]]] = [(VCPU, pin.vcpu, pin.cpus) for pin in tenant.pins.vcpus]
+    named += [(IOTHREAD, pin.iothread, pin.cpus) for pin in tenant.pins.iothreads]
+    named.append((EMULATOR, None, tenant.pins.emulator))
+    return tuple(
+        ThreadPin(tenant.name, tenant.uuid, tenant.running, kind, number, parse_cpuset(cpus))
+        for kind, number, cpus in named
+        if cpus and cpus != AUTO
+    )
+
+
+def _all_pinned(tenant: Tenant) -> bool:
+    vcpus, iothreads = {pin.vcpu for pin in tenant.pins.vcpus}, {pin.iothread for pin in tenant.pins.iothreads}
+    known = tenant.vcpus is not None and vcpus >= set(tenant.vcpus) and iothreads >= set(tenant.iothreads)
+    return known and tenant.pins.emulator is not None

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+"""A VM of a host while it is decided what it is to have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import FrozenSet, Optional, Tuple
+
+from .._domain import PinningPolicy
+from .._errors import FleetError
+from ._guest import Guest, guest_of
+from ._promise import starting
+from ._resident import BOTH, DEFINITION, LIVE, Resident, Wish
+from ._side import Side, side_of
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM of the host: its states as they are, and those that are ``decided``, ``None`` until its turn has come."""
+
+    resident: Resident
+    wish: Optional[Wish]
+    present: Tuple[Side, ...]
+    guest: Guest
+    decided: Optional[Tuple[Side, ...]] = None
+    kept: bool = True
+
+    @property
+    def policy(self) -> PinningPolicy:
+        """The policy that the VM is to follow."""
+        return self.wish.policy if self.wish else self.present[0].policy
+
+    @property
+    def stored(self) -> Optional[PinningPolicy]:
+        """The policy that somebody asked for."""
+        policy = self.resident.domain.policy
+        return self.wish.policy if self.wish else policy.pinning if policy else None
+
+    @property
+    def touched(self) -> Tuple[Side, ...]:
+        """The states that the wish is for, as they are."""
+        sought = {BOTH: (True, False), LIVE: (True,), DEFINITION: (False,)}[self.wish.apply_to] if self.wish else ()
+        return tuple(side for side in self.present if side.live in sought)
+
+    @property
+    def sides(self) -> Tuple[Side, ...]:
+        """The states as they are to be, as far as that is decided; those that no wish is for stay."""
+        if self.decided is not None:
+            decided = {side.live: side for side in self.decided}
+            return tuple(decided.get(side.live, side) for side in self.present)
+        return tuple(side for side in self.present if side not in self.touched)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the wish finds the VM running, so that its memory is somewhere already."""
+        return self.resident.live is not None and not (self.wish and self.wish.apply_to == DEFINITION)
+
+
+def vm_of(resident: Resident, wish: Optional[Wish], isolation: FrozenSet[int]) -> Vm:
+    """Return a VM before anything is decided; ``isolation`` is as in ``side_of``."""
+    states = [domain for domain in (resident.live, resident.defined) if domain is not None]
+    found = Vm(resident, wish, tuple(side_of(domain, isolation) for domain in states), guest_of(states[0]))
+    if wish is None:
+        return replace(found, decided=found.present)
+    if not found.touched:
+        raise FleetError(
+            f"VM {resident.name} cannot be pinned in its {wish.apply_to} state, because it has none. "
+            "Apply the pins to both states.",
+            "bad_options",
+            vm=resident.name,
+            option="apply_to",
+        )
+    return replace(found, guest=_guest(found))
+
+
+def _guest(vm: Vm) -> Guest:
+    """Return what the VM asks for: every thread that it has in one of the states."""
+    states = [side.domain for side in vm.touched]
+    first = states[0]
+    online = tuple(sorted({number for domain in states for number in domain.vcpus.online}))
+    vcpus = replace(first.vcpus, numbers=online, maximum=max(domain.vcpus.maximum for domain in states))
+    iothreads = tuple(sorted({number for domain in states for number in domain.iothreads}))
+    domain = replace(first, vcpus=vcpus, iothreads=iothreads)
+    return guest_of(domain) if vm.runs else starting(domain)
