@@ -28,6 +28,7 @@ ROOT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "devices", "freezer")
 V2_CONTROLLERS = ("cpu", "cpuset")
 LEAF = "init"
+GONE = (errno.ENOENT, errno.ENODEV)  # the folder of a group that is removed, and a file of it
 HELPERS = "supervisors"  # group of the processes that watch the hosts
 
 
@@ -64,20 +65,32 @@ class Cgroups:
     def create(self, part: str) -> None:
         """Make the group of a host (or of the lab's own helpers) with its controllers usable."""
         for hierarchy in self._hierarchies():
-            path = hierarchy
-            for name in (PREFIX, self.lab, part):
-                if self.unified:
-                    self._pass_on(path)
-                parent, path = path, path / name
-                path.mkdir(exist_ok=True)
-                if not self.unified and hierarchy.name == "cpuset":
-                    _inherit_cpuset(parent, path)
+            for attempt in range(10):
+                try:
+                    self._create_below(hierarchy, part)
+                    break
+                except OSError as error:
+                    # Another lab has just gone, and the parent of all labs with it
+                    if error.errno not in GONE or attempt == 9:
+                        raise
+
+    def _create_below(self, hierarchy: Path, part: str) -> None:
+        path = hierarchy
+        for name in (PREFIX, self.lab, part):
+            if self.unified:
+                self._pass_on(path)
+            parent, path = path, path / name
+            path.mkdir(exist_ok=True)
+            if not self.unified and hierarchy.name == "cpuset":
+                _inherit_cpuset(parent, path)
 
     def _pass_on(self, group: Path) -> None:
         wanted = " ".join(f"+{name}" for name in self.controllers())
         try:
             (group / "cgroup.subtree_control").write_text(wanted)
         except OSError as error:
+            if error.errno in GONE:
+                raise
             raise LabError(
                 f"{group}: cannot pass controllers on ({error.strerror}); in a container, its processes must first move"
                 " out of the container's top group"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, virtops.kvm_fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What makes a host this host, whatever its kind: names, keys, and libvirt's settings."""
+"""What makes a host this host, whatever its kind: names, keys, and the settings of libvirt and Python."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ migration_address = "{address}"
 migration_host = "{address}"
 """
 
+# Where Debian 13 has sitecustomize.py
+PYTHON = "etc/python3.13/sitecustomize.py"
+COMPILE_ONCE = Path(__file__).parent / "compile-once"
+
 SECRET = ("_key", "/id_ed25519", "/authorized_keys")
 
 
@@ -47,6 +51,7 @@ def identity_files(spec: LabSpec, host: str, keys: Path) -> Dict[str, str]:
         "etc/resolv.conf": "",
         "etc/libvirt/libvirtd.conf": LIBVIRTD_CONF.format(uuid=spec.host_uuid(host)),
         "etc/libvirt/qemu.conf": QEMU_CONF.format(address=address),
+        PYTHON: COMPILE_ONCE.read_text(),
         "etc/ssh/ssh_host_ed25519_key": (keys / f"{host}_key").read_text(),
         "etc/ssh/ssh_host_ed25519_key.pub": (keys / f"{host}_key.pub").read_text(),
         "etc/ssh/ssh_known_hosts": (keys / "known_hosts").read_text(),

@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from .shell import LabError, run
+from .shell import LabError, file_lock, run
 from .spec import LabSpec
 
 NETNS_DIR = Path("/run/netns")
+NETNS_LOCK = Path("/run/lock/kvm_fleet_lab.netns")  # of all labs: one may go while another comes
 LINKS = Path("/sys/class/net")
 IFF_UP = 1
 
@@ -39,7 +40,8 @@ def create_host(spec: LabSpec, host: str) -> None:
     """Make the host's netns and its link to the bridge, or what is missing of them."""
     netns, veth = spec.netns(host), spec.veth(host)
     if not (NETNS_DIR / netns).exists():
-        run(["ip", "netns", "add", netns])
+        with file_lock(NETNS_LOCK):
+            run(["ip", "netns", "add", netns])
     if not link_exists(veth):
         run(["ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", netns])
     run(["ip", "link", "set", veth, "master", spec.bridge, "up"])
@@ -81,9 +83,10 @@ def remove(spec: LabSpec) -> None:
         run(["ip", "netns", "del", netns], check=False)
     for link in sorted(leftover_links(spec), reverse=True):
         run(["ip", "link", "del", link], check=False)
-    if NETNS_DIR.is_mount() and not any(NETNS_DIR.iterdir()):
-        # `ip netns add` mounted the folder on itself; with nothing in it, it only stands in the mount list.
-        run(["umount", str(NETNS_DIR)], check=False)
+    with file_lock(NETNS_LOCK):
+        if NETNS_DIR.is_mount() and not any(NETNS_DIR.iterdir()):
+            # `ip netns add` mounted the folder on itself; with nothing in it, it only stands in the mount list.
+            run(["umount", str(NETNS_DIR)], check=False)
 
 
 def leftover_netns(spec: LabSpec) -> List[str]:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, Optional, Sequence, TextIO
 
@@ -117,14 +117,20 @@ def file_lock(path: Path, timeout: float = 900) -> Iterator[None]:
     """
     end = time.monotonic() + timeout
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as handle:
+        with _opened(path) as handle:
             if _try_lock(handle) and _is_file(handle, path):
                 yield
                 return
         if time.monotonic() > end:
             raise LabError(f"{path} is locked by another process for {timeout:g} s; see `fuser {path}`")
         time.sleep(0.1)
+
+
+def _opened(path: Path) -> TextIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # the last lab that goes removes the folder
+            return path.open("w", encoding="utf-8")
 
 
 def _try_lock(handle: TextIO) -> bool:

@@ -85,17 +85,23 @@ def tree_key() -> str:
 
 def ensure_tools(progress: Progress) -> None:
     """Install the commands the lab calls, where apt can do it; raise LabError naming the packages elsewhere."""
-    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
-    if not KEYRING.exists():
-        missing.append("debian-archive-keyring")
-    if not missing:
+    if not _missing_packages():
         return
     if not shutil.which("apt-get"):
-        raise LabError(f"the machine lacks {', '.join(missing)} (Debian package names); install them and try again")
-    progress(f"installing on this machine: {' '.join(missing)}")
-    log = Path("/dev/null")
-    stream(["apt-get", "update", "-q"], log, progress)
-    stream(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], log, progress)
+        names = ", ".join(_missing_packages())
+        raise LabError(f"the machine lacks {names} (Debian package names); install them and try again")
+    with cache_lock(cache_dir()):  # two labs that start at once
+        missing = _missing_packages()
+        if missing:
+            progress(f"installing on this machine: {' '.join(missing)}")
+            log = Path("/dev/null")
+            stream(["apt-get", "update", "-q"], log, progress)
+            stream(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing], log, progress)
+
+
+def _missing_packages() -> List[str]:
+    missing = sorted({package for tool, package in TOOLS.items() if not shutil.which(tool)})
+    return missing if KEYRING.exists() else [*missing, "debian-archive-keyring"]
 
 
 def find_mirror(sources: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> str:

@@ -2,75 +2,106 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run steps of the Makefile one after the other, with a heading, the time of each and the count of all tests.
+"""Run steps of the Makefile, with a heading, the time of each and the count of all tests.
 
-``python -m tests.tools.steps lint unit`` runs ``make lint`` and ``make unit``, and stops at the first that fails.
+``python -m tests.tools.steps lint types --then integration --lane machines molecule`` runs ``make lint`` and
+``make types``, then ``make integration`` beside ``make machines`` and ``make molecule``. A step that fails ends its
+lane; the others of its stage go on to their ends, and no other stage begins.
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.tools.lanes import Ended, Settings, Stop, heading, run_lanes
 from tests.tools.sync import BUILD, ROOT
 
-REPORTS = BUILD / "reports"
+THEN, LANE = "--then", "--lane"
 
 
 @dataclass(frozen=True)
-class Step:
-    """How one step ended; a step without test reports counts as one test."""
+class Tests:
+    """How many tests a step had; a step without test reports counts as one test."""
 
-    name: str
-    seconds: float
-    ok: bool
-    passed: int
-    failed: int
-    skipped: int
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
 
-
-def run(name: str) -> Step:
-    print(f"\n=== {name} " + "=" * (76 - len(name)), flush=True)
-    shutil.rmtree(REPORTS / name, ignore_errors=True)
-    started = time.monotonic()
-    ok = subprocess.run(["make", name], cwd=ROOT, check=False).returncode == 0
-    seconds = time.monotonic() - started
-    return Step(name, seconds, ok, *_counts(name, ok))
+    def __str__(self) -> str:
+        failed, skipped = (
+            f", {self.failed} failed" * bool(self.failed),
+            f", {self.skipped} skipped" * bool(self.skipped),
+        )
+        return f"{self.passed} passed{failed}{skipped}"
 
 
-def _counts(name: str, ok: bool) -> tuple[int, int, int]:
-    """Return the tests passed, failed and skipped, from the JUnit files that pytest wrote in this step."""
-    suites = [suite for file in (REPORTS / name).glob("*.xml") for suite in ET.parse(file).iter("testsuite")]
+def count(folder: Path, ok: bool) -> Tests:
+    """Count the tests of a step that ended well or not, from the JUnit files that pytest wrote into ``folder``."""
+    suites: list[ET.Element] = []
+    for file in folder.glob("*.xml"):
+        with suppress(ET.ParseError):  # pytest was killed while it wrote
+            suites += ET.parse(file).iter("testsuite")
     total, failures, errors, skipped = (
         sum(int(suite.get(key, "0")) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     )
     failed = failures + errors
     if not suites or (not ok and not failed):
-        return total - failed - skipped + int(ok), failed + int(not ok), skipped
-    return total - failed - skipped, failed, skipped
+        return Tests(total - failed - skipped + int(ok), failed + int(not ok), skipped)
+    return Tests(total - failed - skipped, failed, skipped)
 
 
-def main(names: list[str]) -> int:
-    started = time.monotonic()
-    steps: list[Step] = []
+def stages(words: Sequence[str]) -> list[list[list[str]]]:
+    """The lanes of each stage, with the names of their steps."""
+    found: list[list[list[str]]] = [[[]]]
+    for word in words:
+        if word == THEN:
+            found.append([[]])
+        elif word == LANE:
+            found[-1].append([])
+        else:
+            found[-1][-1].append(word)
+    return found
+
+
+def summary(names: Sequence[str], ended: dict[str, Ended], reports: Path, seconds: float) -> None:
+    """Print the table of all steps in the order they were given, and the sum of their tests."""
+    heading("summary")
+    counts = {name: count(reports / name, end.ok) for name, end in ended.items()}
     for name in names:
-        steps.append(run(name))
-        if not steps[-1].ok:
-            break
-    print("\n=== summary " + "=" * 69)
-    for step in steps:
-        print(f"{step.name:14} {'ok' if step.ok else 'FAILED':7} {step.seconds:7.1f} s   {step.passed} passed")
-    for name in names[len(steps) :]:
-        print(f"{name:14} not run")
-    print(f"total time {time.monotonic() - started:.0f} s")
-    passed, failed, skipped = (sum(getattr(step, key) for step in steps) for key in ("passed", "failed", "skipped"))
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 0 if all(step.ok for step in steps) else 1
+        end = ended.get(name)
+        print(f"{name:18} {end.state:8} {end.seconds:7.1f} s   {counts[name]}" if end else f"{name:18} not run")
+    print(f"total time {seconds:.0f} s")
+    passed, failed, skipped = (
+        sum(getattr(tests, key) for tests in counts.values()) for key in ("passed", "failed", "skipped")
+    )
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+
+
+def main(words: Sequence[str], settings: Settings, reports: Path) -> int:
+    """Run all steps; return 0 if all are well, 1 if one is not, and 128 plus its number if a signal stopped them."""
+    started = time.monotonic()
+    names = [word for word in words if word not in (THEN, LANE)]
+    for name in names:
+        shutil.rmtree(reports / name, ignore_errors=True)
+    ended: dict[str, Ended] = {}
+    with Stop() as stop:
+        for lanes in stages(words):
+            ended |= run_lanes(lanes, settings, stop)
+            if stop.number is not None or not all(end.ok for end in ended.values()):
+                break
+    summary(names, ended, reports, time.monotonic() - started)
+    if stop.number is not None:
+        return 128 + stop.number
+    return 0 if all(end.ok for end in ended.values()) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    make = Settings(command=lambda name: ["make", name], folder=ROOT, logs=BUILD / "logs")
+    sys.exit(main(sys.argv[1:], make, BUILD / "reports"))
