@@ -30,6 +30,10 @@ _VCPU = re.compile(r"CPU ([0-9]+)/")
 # "IO " and the alias that libvirt gives the object (qemuDomainAssignIOThreadAlias).
 _IOTHREAD = re.compile(r"IO iothread([0-9]+)\Z")
 
+# "kvm-nx-lpage-recovery", as much as a thread's name holds: made by the vCPU that runs first, in its control group, to
+# split huge pages now and then (kvm_mmu_start_lpage_recovery in the kernel).
+_OF_KVM = "kvm-nx-lpage-re"
+
 # The group of a process's first thread below that of its VM (virDomainCgroupSetupThread).
 _OF_EMULATOR = "emulator"
 
@@ -90,9 +94,12 @@ def _read_thread(directory: Path, pid: int) -> Optional[Thread]:
 
 
 def parse_thread(comm: str, status: str, first: bool) -> Optional[Thread]:
-    """Return a thread from its name and its ``status``; ``None`` if that does not say where it may run."""
+    """Return a thread from its name and its ``status``; ``None`` if that does not say where it may run.
+
+    One that the kernel made for itself is ``None``, too: its vCPU takes it along.
+    """
     allowed = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)\s*$", status, re.MULTILINE)
-    if allowed is None:
+    if allowed is None or (comm.startswith(_OF_KVM) and not first):
         return None
     kind, number = _role(comm.strip(), first)
     return Thread(kind, number, parse_cpuset(allowed[1]))

@@ -20,7 +20,7 @@ from ._manual import check_pins
 from ._move import AUTO, Misfit
 from ._others import joined
 from ._place import Placement, place
-from ._promise import Amounts, by_vm, total, without
+from ._promise import Amounts, by_vm, could_hold, total, without
 from ._resident import HostState, Resident, Wish
 from ._room import Others, Room, room_of, without_vm
 from ._side import Side
@@ -105,7 +105,7 @@ class Desk:
             states = [side.domain for side in vm.touched]
             holding = frozenset(cell for cell, kib in vm.resident.held_kib.items() if kib)
             pins = kept_pins(vm.guest, vm.policy, states, room, others.bound, holding)
-            if pins is not None:
+            if pins is not None and (vm.runs or could_hold(vm.guest, pins, self.state.cells)):
                 self._set(vm, _placed(vm, pins), kept=True)
 
     def _choose(self, vm: Vm) -> None:
@@ -127,10 +127,10 @@ class Desk:
 
     def _check(self, vm: Vm, sides: Sequence[Side], room: Room) -> None:
         for side in sides:
-            misfit = check_pins(guest_of(side.domain), replace(side.pins, cpuset=None), room)
+            misfit = check_pins(vm.guest, replace(side.pins, cpuset=None), room)
             if misfit is None and vm.wish and vm.wish.pins and side.limit not in (None, AUTO):
                 # A set for all threads follows the host, but a number that is no CPU's is a mistake.
-                misfit = check_pins(guest_of(side.domain), Pinning(cpuset=side.limit), room)
+                misfit = check_pins(vm.guest, Pinning(cpuset=side.limit), room)
                 misfit = misfit if misfit and misfit.code == "no_such_cpu" else None
             if misfit is not None:
                 raise self._refusal(vm, misfit)
@@ -174,14 +174,15 @@ class Desk:
         return joined([*parts, self._arriving, Others(claims=own)])
 
     def _room(self, vm: Vm) -> Room:
-        cells = without_vm(self.state.cells, vm.resident.held_kib, vm.guest.huge_pages_kib)
+        live = vm.resident.live
+        cells = without_vm(self.state.cells, vm.resident.held_kib, live.huge_pages_kib if live else None)
         return without(room_of(cells, self.state.cpus, self._around(vm)), self._promised(vm))
 
     def _promised(self, vm: Vm) -> Amounts:
         """Return the memory that other VMs of this run have been promised, or count on if they stay."""
         found = []
         for other in self.wished:
-            held = other.resident.held_kib
+            held = other.held_kib
             sides = other.decided or (() if self.repin else other.touched)
             if other.resident.uuid != vm.resident.uuid and sides and sides[0].placed and (held or not other.runs):
                 found.append((other.guest, sides[0].pins, held))

@@ -14,8 +14,9 @@ from typing import Dict, Mapping, Optional, Sequence, Tuple
 from ._packing import PATIENCE, Bin, Demand, Effort, Packing, pack
 from ._worth import Bounds, worths
 
-# Four times the sum of the distances of all pairs, cores shared with others, CPUs left over, positions of the bins.
-Cost = Tuple[int, int, int, Tuple[int, ...]]
+# Four times the sum of the distances of all pairs, cores shared with others, how crowded the bins are, CPUs left over,
+# positions of the bins.
+Cost = Tuple[int, int, int, int, Tuple[int, ...]]
 
 
 class Nearest:
@@ -48,7 +49,7 @@ class Nearest:
     def best(self) -> Tuple[Tuple[int, ...], Packing]:
         """Return the positions of the best set's bins, and which item is in which."""
         self._grow(0, (), 0, [0] * len(self.bins))
-        return self.cost[3], self.packing
+        return self.cost[4], self.packing
 
     def _twin(self, index: int) -> Optional[int]:
         """Return the nearest earlier bin with which one can be swapped."""
@@ -83,10 +84,11 @@ class Nearest:
         """Whether no set with these bins, and else later ones, can be better than the best so far."""
         later, more = range(chosen[-1] + 1, len(self.bins)), self.number - len(chosen)
         paths = nsmallest(more, [2 * toward[index] + self.near[index][max(0, more - 1)] for index in later])
-        left = nsmallest(more, [self.bins[index].stock.free for index in later])
-        free = sum(self.bins[index].stock.free for index in chosen)
-        least = (2 * inner + sum(paths), 0, free + sum(left), chosen)
-        best = (*self.cost[:3], self.cost[3][: len(chosen)])
+        crowded, free = self._sums(chosen)
+        crowded += sum(nsmallest(more, [self.bins[index].crowded for index in later]))
+        free += sum(nsmallest(more, [self.bins[index].stock.free for index in later]))
+        least = (2 * inner + sum(paths), 0, crowded, free, chosen)
+        best = (*self.cost[:4], self.cost[4][: len(chosen)])
         return least > best or not self.bounds.may_hold(chosen, chosen[-1] + 1, more)
 
     def _consider(self, chosen: Tuple[int, ...]) -> None:
@@ -99,4 +101,7 @@ class Nearest:
 
     def _cost(self, chosen: Tuple[int, ...], packing: Packing) -> Cost:
         pairs = sum(self.between[a][b] for a in chosen for b in chosen)
-        return pairs, packing.broken, sum(self.bins[index].stock.free for index in chosen), chosen
+        return (pairs, packing.broken, *self._sums(chosen), chosen)
+
+    def _sums(self, chosen: Sequence[int]) -> Tuple[int, int]:
+        return sum(self.bins[index].crowded for index in chosen), sum(self.bins[index].stock.free for index in chosen)

@@ -10,7 +10,7 @@ plan that has not been carried out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .._domain import Pinning, PinningPolicy
 from .._topology import Cell, parse_cpuset
@@ -41,25 +41,38 @@ def others_of_tenant(tenant: Tenant, cells: Sequence[Cell]) -> Others:
     """Return what one VM takes from a host with these cells."""
     chosen = tenant.policy.policy in ("numa", "dedicated")
     cpus, blocked = exclusive_cpus(tenant.policy, tenant.pins, cells)
-    near = frozenset(cpu for pin in tenant.pins.vcpus for cpu in parse_cpuset(pin.cpus))
+    crowd = _crowd(tenant, cells) if tenant.policy.policy == "numa" else {}
     alone = bool(cpus) and tenant.policy.emulator == "isolate"
     return Others(
         claims=(Claim(tenant.name, tenant.uuid, tenant.running, cpus, blocked),) if cpus else (),
         pins=() if chosen else _pins(tenant),
         floating=not (alone if chosen else _all_pinned(tenant)),
-        bound=frozenset(cell.id for cell in cells if tenant.policy.policy == "numa" and cell.cpus & near),
+        bound=frozenset(crowd),
+        crowd=crowd,
     )
 
 
 def joined(parts: Iterable[Others]) -> Others:
     """Return what several VMs take together."""
     known = list(parts)
+    crowd: Dict[int, int] = {}
+    for part in known:
+        for cell, vcpus in part.crowd.items():
+            crowd[cell] = crowd.get(cell, 0) + vcpus
     return Others(
         claims=tuple(claim for part in known for claim in part.claims),
         pins=tuple(pin for part in known for pin in part.pins),
         floating=any(part.floating for part in known),
         bound=frozenset(cell for part in known for cell in part.bound),
+        crowd=crowd,
     )
+
+
+def _crowd(tenant: Tenant, cells: Sequence[Cell]) -> Dict[int, int]:
+    """Return how many of a VM's vCPUs run in each cell; one that may run in several counts in each."""
+    pins = [parse_cpuset(pin.cpus) for pin in tenant.pins.vcpus]
+    found = {cell.id: sum(bool(cell.cpus & pin) for pin in pins) for cell in cells}
+    return {cell: vcpus for cell, vcpus in found.items() if vcpus}
 
 
 def _pins(tenant: Tenant) -> Tuple[ThreadPin, ...]:

@@ -68,11 +68,15 @@ def stock_of(shape: Sequence[Tuple[int, int]], threads: str) -> Stock:
 
 @dataclass(frozen=True)
 class Bin:
-    """A host cell: its number, what its CPUs can carry, and its memory. Bins of one ``kind`` differ in nothing else."""
+    """A host cell: its number, what its CPUs can carry, its memory, and how ``crowded`` it is.
+
+    Bins of one ``kind`` differ in nothing else.
+    """
 
     id: int
     stock: Stock
     memory: int
+    crowded: int = 0
     kind: int = 0
 
 

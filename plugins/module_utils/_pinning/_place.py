@@ -72,10 +72,12 @@ def _count(mapped: Optional[Mapped]) -> int:
 
 
 def _bin(cell: RoomCell, guest: Guest, policy: PinningPolicy) -> Bin:
-    shape = [core.shape for core in free_cores([cell])]
+    memory = cell.memory(guest.huge_pages_kib)
     if policy.policy == "numa":
-        shape = [(1, 1)] * len(cell.shared)
-    return Bin(cell.id, stock_of(shape, policy.thread_policy), cell.memory(guest.huge_pages_kib))
+        # VMs that share CPUs spread, or all would share those of the first cell.
+        crowded = 1000 * cell.crowd // max(1, len(cell.shared))
+        return Bin(cell.id, stock_of([(1, 1)] * len(cell.shared), policy.thread_policy), memory, crowded)
+    return Bin(cell.id, stock_of([core.shape for core in free_cores([cell])], policy.thread_policy), memory)
 
 
 def _demand(guest: Guest, policy: PinningPolicy, room: Room) -> Demand:

@@ -15,7 +15,7 @@ from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence,
 from .._domain import Domain, Pinning, overhead_kib
 from .._topology import Cell, parse_cpuset
 from ._guest import Guest, GuestCell, guest_of
-from ._room import Room
+from ._room import Room, usable_kib
 from ._side import nodes_of
 
 # Amounts in KiB, or in pages of a size, by the number of the cell and that size in KiB.
@@ -64,6 +64,16 @@ def _needs(guest: Guest, pins: Pinning) -> Dict[FrozenSet[int], int]:
         if nodes:
             needs[nodes] = needs.get(nodes, 0) + cell.memory_kib
     return needs
+
+
+def could_hold(guest: Guest, pins: Pinning, cells: Sequence[Cell]) -> bool:
+    """Whether the cells that a VM is bound to could give it what it asks for, if they had nothing else to give."""
+    whole = [
+        replace(cell, free_kib=usable_kib(cell), pages=tuple(replace(page, free=page.total) for page in cell.pages))
+        for cell in cells
+    ]
+    there = free_amounts(whole)
+    return all(amount <= there.get(key, 0) for key, amount in outstanding(guest, pins, {}, there).items())
 
 
 def free_amounts(cells: Iterable[Cell]) -> Amounts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
-from .._topology import Cell, distances_between
+from .._topology import Cell, PageSize, distances_between
 from ._isolation_guard import ThreadPin
 from ._ledger import Claim, owners
 
@@ -35,13 +35,15 @@ class HostCpus:
 class Others:
     """What the other VMs of a host have: CPUs of their own, pins by hand, and threads on CPUs that are shared.
 
-    ``floating`` says whether any thread runs on shared CPUs at all, ``bound`` are cells in which VMs need one.
+    ``floating`` says whether any thread runs on shared CPUs at all, ``bound`` are cells in which VMs need one,
+    ``crowd`` how many vCPUs of such VMs run in each cell.
     """
 
     claims: Tuple[Claim, ...] = ()
     pins: Tuple[ThreadPin, ...] = ()
     floating: bool = False
     bound: FrozenSet[int] = frozenset()
+    crowd: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class RoomCell:
     has_memory: bool = True
     pages: Mapping[int, int] = field(default_factory=dict)
     distances: Mapping[int, int] = field(default_factory=dict)
+    crowd: int = 0
 
     @property
     def cpus(self) -> FrozenSet[int]:
@@ -111,7 +114,10 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
     between = distances_between(known)
     found = [_room_cell(cell, online, to_own, shared, between[cell.id]) for cell in known]
     return Room(
-        cells=tuple(_keeping_one(cell) if cell.id in others.bound else cell for cell in found),
+        cells=tuple(
+            replace(_keeping_one(cell) if cell.id in others.bound else cell, crowd=others.crowd.get(cell.id, 0))
+            for cell in found
+        ),
         cpus=online,
         usable=usable,
         isolated=cpus.isolated & online,
@@ -124,18 +130,26 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
 def _room_cell(
     cell: Cell, online: FrozenSet[int], to_own: FrozenSet[int], shared: FrozenSet[int], distances: Mapping[int, int]
 ) -> RoomCell:
-    huge = [page for page in cell.pages if page.size_kib > BASE_PAGE_KIB]
-    set_aside = sum(page.size_kib * page.total for page in huge)
+    huge = [page for page in cell.pages if _is_huge(page)]
     return RoomCell(
         id=cell.id,
         cores=tuple(core & online for core in cell.cores if core & online),
         dedicated=cell.cpus & to_own,
         shared=cell.cpus & shared,
-        memory_kib=max(0, cell.memory_kib - set_aside) if cell.free_kib is None else cell.free_kib,
+        memory_kib=usable_kib(cell) if cell.free_kib is None else cell.free_kib,
         has_memory=cell.memory_kib > 0,
         pages={page.size_kib: page.total if page.free is None else page.free for page in huge},
         distances=distances,
     )
+
+
+def usable_kib(cell: Cell) -> int:
+    """Return the memory of a cell that is not set aside for huge pages."""
+    return max(0, cell.memory_kib - sum(page.size_kib * page.total for page in cell.pages if _is_huge(page)))
+
+
+def _is_huge(page: PageSize) -> bool:
+    return page.size_kib > BASE_PAGE_KIB
 
 
 def _keeping_one(cell: RoomCell) -> RoomCell:

@@ -49,11 +49,11 @@ def _useful(bins: Sequence[Bin], demand: Demand) -> List[Bin]:
     Memory beyond all that is needed makes no difference.
     """
     found: List[Bin] = []
-    kinds: Dict[Tuple[object, int], int] = {}
+    kinds: Dict[Tuple[object, int, int], int] = {}
     total = demand.total
     for each, worth in zip(bins, worths(bins, demand)):
         memory = min(each.memory, total.memory)
-        kind = kinds.setdefault((each.stock, memory), len(kinds))
+        kind = kinds.setdefault((each.stock, memory, each.crowded), len(kinds))
         if worth.vcpus or worth.memory or (total.extra and each.stock.free):
             found.append(replace(each, memory=memory, kind=kind))
     return found

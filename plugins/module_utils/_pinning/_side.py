@@ -182,6 +182,7 @@ def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSe
     """
     cpus = {pin.vcpu: parse_cpuset(pin.cpus) for pin in pins.vcpus}
     with_cpus = frozenset(cell.id for cell in room.cells if cell.cores)
+    with_memory = frozenset(cell.id for cell in room.cells if cell.has_memory)
     bound = {cell.id: parse_cpuset(cell.node) for cell in pins.cells}
     # Where some of its cells are bound, one that is not has no memory.
     nodes = frozenset() if bound else nodes_of(pins)
@@ -189,7 +190,8 @@ def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSe
     for cell in guest.cells:
         near = cells_with(frozenset(cpu for vcpu in cell.vcpus for cpu in cpus.get(vcpu, ())), room)
         home = bound.get(cell.id, nodes) & with_cpus
-        found[cell.id] = near | home if near & home else home or near
+        # The memory of CPUs in a cell without any is elsewhere anyway.
+        found[cell.id] = near | home if near & home or not near & with_memory else home or near
     return found
 
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import FrozenSet, Optional, Tuple
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 from .._domain import PinningPolicy
 from .._errors import FleetError
@@ -56,8 +56,16 @@ class Vm:
 
     @property
     def runs(self) -> bool:
-        """Whether the wish finds the VM running, so that its memory is somewhere already."""
-        return self.resident.live is not None and not (self.wish and self.wish.apply_to == DEFINITION)
+        """Whether the wish finds the VM running with the memory that it asks for, which is somewhere already."""
+        live = self.resident.live
+        if live is None or (self.wish and self.wish.apply_to == DEFINITION):
+            return False
+        return live.huge_pages_kib == self.guest.huge_pages_kib
+
+    @property
+    def held_kib(self) -> Mapping[int, int]:
+        """What it has in each cell of the memory that it asks for; other memory is given back when it ends."""
+        return self.resident.held_kib if self.runs else {}
 
 
 def vm_of(resident: Resident, wish: Optional[Wish], isolation: FrozenSet[int]) -> Vm:
@@ -80,9 +88,11 @@ def vm_of(resident: Resident, wish: Optional[Wish], isolation: FrozenSet[int]) -
 def _guest(vm: Vm) -> Guest:
     """Return what the VM asks for: every thread that it has in one of the states."""
     states = [side.domain for side in vm.touched]
-    first = states[0]
+    # What a VM is to start with must fit; what it runs with is there.
+    first = states[-1]
     online = tuple(sorted({number for domain in states for number in domain.vcpus.online}))
     vcpus = replace(first.vcpus, numbers=online, maximum=max(domain.vcpus.maximum for domain in states))
     iothreads = tuple(sorted({number for domain in states for number in domain.iothreads}))
     domain = replace(first, vcpus=vcpus, iothreads=iothreads)
-    return guest_of(domain) if vm.runs else starting(domain)
+    found = guest_of(domain)
+    return found if replace(vm, guest=found).runs else starting(domain)

@@ -72,11 +72,16 @@ def test_role_of_a_thread_is_in_its_name(comm: str, kind: str, number: Optional[
 
 
 def test_first_thread_is_the_emulator_whatever_the_vm_is_called() -> None:
-    assert parse_thread("CPU 0/KVM", STATUS.format("1"), True) == Thread("emulator", None, frozenset({1}))
+    for comm in ("CPU 0/KVM", "kvm-nx-lpage-re"):
+        assert parse_thread(comm, STATUS.format("1"), True) == Thread("emulator", None, frozenset({1}))
 
 
 def test_thread_that_has_ended_is_none() -> None:
     assert parse_thread("", "", False) is None
+
+
+def test_thread_that_kvm_keeps_with_a_vcpu_is_none() -> None:
+    assert parse_thread("kvm-nx-lpage-re\n", STATUS.format("3"), False) is None
 
 
 def test_process_is_found_with_its_threads(tmp_path: Path) -> None:

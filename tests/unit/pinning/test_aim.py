@@ -259,12 +259,53 @@ def test_memory_promised_to_one_is_not_given_to_the_next() -> None:
     assert [each.cells for each in found.aims] == [(0,), (1,)]
 
 
+HUGE = "<memoryBacking><hugepages><page size='2' unit='MiB'/></hugepages></memoryBacking>"
+
+
 def test_huge_pages_are_promised_too() -> None:
     whole = tuple(replace(cell, pages=(PageSize(2048, 4, 4),)) for cell in TWO.cells)
-    huge = "<memoryBacking><hugepages><page size='2' unit='MiB'/></hugepages></memoryBacking>"
-    vms = [vm(name, state="definition", memory=6144, extra=huge) for name in "ab"]
+    vms = [vm(name, state="definition", memory=6144, extra=HUGE) for name in "ab"]
     found = aimed(host(whole), vms, wish("a", NUMA), wish("b", NUMA))
     assert [each.cells for each in found.aims] == [(0,), (1,)]
+
+
+def test_a_running_vm_goes_where_it_can_start_again() -> None:
+    state = host(tuple(replace(cell, pages=(PageSize(2048, 4 * cell.id, 4 * cell.id),)) for cell in TWO.cells))
+    small, huge = (
+        vm("db1", state="live", memory=6144, held={0: 6144}),
+        vm("db1", state="definition", memory=6144, extra=HUGE),
+    )
+    changed = Vm(small.live, huge.defined, small.held)
+    assert of(aimed(state, [changed], wish("db1", NUMA))).cells == (1,)
+    assert of(aimed(state, [changed], wish("db1", NUMA, apply_to="live"))).cells == (0,)
+    assert of(aimed(state, [small], wish("db1", NUMA))).cells == (0,)
+
+
+def test_memory_that_a_vm_gives_back_when_it_ends_is_free_for_it() -> None:
+    state = host(tuple(replace(cell, free_kib=GIB // 4 * 3 * cell.id) for cell in TWO.cells))
+    only = PinningPolicy("numa", host_cells=frozenset({0}))
+    runs = vm("db1", memory=GIB // 2, held={0: GIB * 3 // 4})
+    assert of(aimed(state, [runs], wish("db1", only, apply_to="definition"))).cells == (0,)
+
+
+def test_pins_are_not_kept_in_a_cell_that_can_never_hold_the_vm() -> None:
+    state = host(tuple(replace(cell, pages=(PageSize(2048, 4 * cell.id, 4 * cell.id),)) for cell in TWO.cells))
+    off = vm("db1", pins("0 1", "strict 0"), SHARE, state="definition", memory=6144, extra=HUGE)
+    assert of(aimed(state, [off], wish("db1", SHARE))).cells == (1,)
+    taken = tuple(replace(cell, pages=(PageSize(2048, 4, 0),)) for cell in TWO.cells)
+    assert of(aimed(host(taken), [off], wish("db1", SHARE))).kept
+
+
+def test_pins_by_hand_may_be_for_threads_that_only_the_definition_has() -> None:
+    more = Vm(vm("db1", vcpus=1, state="live").live, vm("db1", vcpus=2, iothreads=1, state="definition").defined, {})
+    given = pins("4 5 | 1 | 0")
+    found = of(aimed(TWO, [more], wish("db1", MANUAL, pins=given)))
+    assert found.defined is not None
+    assert [pin.cpus for pin in found.defined.vcpus] == ["4", "5"]
+    assert found.live is not None
+    assert [pin.cpus for pin in found.live.vcpus] == ["4"]
+    assert found.defined.iothreads
+    assert not found.live.iothreads
 
 
 SMALL = host(cells("0,1 2,3 4,5", memory=[1 << 30]))
@@ -472,6 +513,15 @@ def test_odd_hosts(state: HostState, db1: Vm, policy: PinningPolicy, expected: s
     assert shown(of(found).live) == expected
     again = aimed(state, carried(state, [db1], found), wish("db1", policy))
     assert (of(again).kept, shown(of(again).live)) == (True, expected)
+
+
+def test_memory_beside_other_cpus_is_kept_where_those_of_the_vm_have_none() -> None:
+    state = host(cells("0 1 | 2 3 | ", memory=[0, GIB, GIB]), isolated="1-3")
+    off = vm("db1", state="definition", vcpus=1)
+    found = aimed(state, [off], wish("db1", NUMA))
+    assert shown(of(found).defined) == "0 | 0 @ strict 1"
+    again = aimed(state, carried(state, [off], found), wish("db1", NUMA))
+    assert (of(again).kept, of(again).cells) == (True, (0, 1))
 
 
 def test_cells_are_what_their_numbers_say() -> None:

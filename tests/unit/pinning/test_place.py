@@ -228,6 +228,30 @@ def test_the_fewest_cells_that_hold_cpus_and_memory(
 
 
 @pytest.mark.parametrize(
+    ("crowd", "policy", "used"),
+    [
+        ({}, NUMA, (0,)),
+        ({0: 1}, NUMA, (1,)),
+        ({0: 1, 1: 2, 2: 3}, NUMA, (0,)),
+        # What counts is how many share a CPU: 4 on 3 are less than 3 on 2.
+        ({0: 3, 1: 3, 2: 4}, NUMA, (2,)),
+        ({0: 1}, PinningPolicy("dedicated"), (0,)),
+    ],
+)
+def test_vms_that_share_cpus_spread_over_cells(
+    crowd: dict[int, int], policy: PinningPolicy, used: tuple[int, ...]
+) -> None:
+    there = room_of(cells("0 1 | 2 3 | 4 5 6"), HostCpus(), Others(crowd=crowd))
+    assert placed(guest((1, 1)), policy, there).cells == used
+
+
+def test_near_cells_count_more_than_empty_ones() -> None:
+    apart = [[10, 12, 20, 20], [12, 10, 20, 20], [20, 20, 10, 14], [20, 20, 14, 10]]
+    there = room_of(cells("0 | 1 | 2 | 3", distances=apart), HostCpus(), Others(crowd={0: 4, 1: 4}))
+    assert placed(guest((2, 1)), NUMA, there).cells == (0, 1)
+
+
+@pytest.mark.parametrize(
     ("policy", "memory"),
     [
         (NUMA, NumaMemory("strict", "1")),
