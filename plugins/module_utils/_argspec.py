@@ -48,16 +48,18 @@ class ArgumentSpec:
 
 
 def per_vm(options: Mapping[str, Any]) -> ArgumentSpec:
-    """Return ``name`` with the options for one VM, and ``vms`` with the same for each of several."""
+    """Return ``name`` with the options for one VM, and ``vms`` with the same for each of several.
+
+    None of the options has a default, which could not be told from what is given beside ``vms``.
+    """
     own = {"name": {"type": "str", "required": True}, **options}
-    plain = [name for name, option in options.items() if "default" not in option]
     return ArgumentSpec(
         {
             "name": {"type": "str"},
             **options,
             "vms": {"type": "list", "elements": "dict", "options": own},
         },
-        mutually_exclusive=[("vms", name) for name in ("name", *plain)],
+        mutually_exclusive=[("vms", name) for name in ("name", *options)],
         required_one_of=[("name", "vms")],
     )
 

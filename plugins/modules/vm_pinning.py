@@ -40,7 +40,8 @@ options:
       - V(numa) keeps the VM in the fewest NUMA cells that hold its vCPUs and memory, sharing the CPUs there.
       - V(dedicated) gives each vCPU a CPU that nobody else uses, in the fewest NUMA cells that can give all.
       - A policy that is given is complete. What is not said beside it has its default. Without one, the policy that is
-        stored with the VM stays, changed in what is given.
+        stored with the VM stays, changed in what is given. It must be given where the running VM and its definition
+        have different ones and O(apply_to=both).
     type: str
     choices: [none, manual, numa, dedicated]
   thread_policy:

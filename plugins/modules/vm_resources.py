@@ -84,8 +84,8 @@ options:
       - Remove pins of vCPUs, I/O threads and cells that go, those kept for its home too. Otherwise they are refused as
         C(pins_left), for libvirt would drop them without a word, or not start the VM.
       - Pin the VM anew afterwards, with M(virtops.kvm_fleet.vm_pinning).
+      - If not given, it is V(false).
     type: bool
-    default: false
   vms:
     description:
       - Several VMs, each with its own options.
@@ -228,14 +228,14 @@ OPTIONS: Dict[str, Any] = {
     "cells": {"type": "raw"},
     "huge_pages_kib": {"type": "int"},
     "iothreads": {"type": "int"},
-    "drop_pins": {"type": "bool", "default": False},
+    "drop_pins": {"type": "bool"},
 }
 
 
 def work(module: AnsibleModule) -> Outcome:
     """Do what the options ask for."""
     given = each_vm(module.params, OPTIONS)
-    wishes = [Wish(vm["name"], ResourceWish.from_dict(vm), vm["drop_pins"]) for vm in given]
+    wishes = [Wish(vm["name"], ResourceWish.from_dict(vm), bool(vm["drop_pins"])) for vm in given]
     with connection(module.params["uri"]) as conn:
         changes = set_resources(conn, wishes, module.check_mode)
     before, after = diff_texts(changes)

@@ -52,7 +52,9 @@ def define(lab: Lab, name: str, vcpus: int = 2, parts: str = "") -> None:
 
 
 def test_four_steps(ansible: Ansible, fleet: Fleet, off: List[str]) -> None:
-    vms = [{"name": "off1", **SHAPE}, {"name": "off2", "iothreads": 1}]
+    # The second cell of the second VM has memory alone.
+    uneven = [{"vcpus": "0-1", "memory_kib": 32768}, {"vcpus": "", "memory_kib": 32768}]
+    vms = [{"name": "off1", **SHAPE}, {"name": "off2", "iothreads": 1, "cells": uneven}]
 
     four = four_steps(ansible, fleet, "vm_resources", {"vms": vms})
 
@@ -68,6 +70,7 @@ def test_four_steps(ansible: Ansible, fleet: Fleet, off: List[str]) -> None:
     }
     assert [(cell["vcpus"], cell["memory_kib"]) for cell in first["cells"]] == [("0-1", 32768), ("2-3", 32768)]
     assert (first["huge_pages_kib"], first["iothreads"], second["iothreads"]) == (2048, [1, 2], [1])
+    assert [(cell["vcpus"], cell["memory_kib"]) for cell in second["cells"]] == [("0-1", 32768), ("", 32768)]
     assert (first["restart_required"], first["difference"]) == (False, None)
     assert "off1 does not start here" in " ".join(run["warnings"])
     undone = ansible.module(
@@ -130,7 +133,7 @@ def test_a_failure_in_the_middle_is_changed_back(ansible: Ansible, fleet: Fleet,
     result = ansible.module("hv1", "vm_resources", vms=vms)
 
     assert (result["error"], result["rolled_back"], result["not_rolled_back"]) == ("define_refused", True, [])
-    assert "Changed back: off1." in result["msg"]
+    assert "Everything was put back as it was" in result["msg"]
     assert fleet.picture() == before
 
 

@@ -12,10 +12,11 @@ from ._blockers import migration_blockers
 from ._change import with_cpu, with_pinning, with_policy
 from ._devices import Disk
 from ._following import Following, own_pins, threads_on
+from ._given_pins import given_pins
 from ._overhead import overhead_kib
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
 from ._pinning_policy import PLACING, PinningPolicy
-from ._pins import IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
+from ._pins import AUTO, IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
 from ._policy import (
     METADATA_KEY,
     METADATA_URI,
@@ -30,6 +31,7 @@ from ._resources import Resources, ResourceWish, Topology, resources_of
 from ._resources_xml import resources_text, with_resources
 
 __all__ = [
+    "AUTO",
     "METADATA_KEY",
     "METADATA_URI",
     "MIGRATION_MODES",
@@ -50,6 +52,7 @@ __all__ = [
     "Topology",
     "VcpuPin",
     "Vcpus",
+    "given_pins",
     "migration_blockers",
     "migration_mode",
     "overhead_kib",

@@ -28,15 +28,18 @@ class Following:
 
     Excepted are those of the threads in ``own`` (``vcpu0``, ``emulator``, ``iothread1``): their user chose the same.
     ``limit`` is the user's ``cpuset`` of ``<vcpu>`` before it was narrowed. Every set is in its canonical spelling.
+    While pins of a running VM are changed, those to a set in ``was`` are ours as well: whoever does it may die.
     """
 
     cpus: str
     limit: Optional[str] = None
     own: Tuple[str, ...] = ()
+    was: Tuple[str, ...] = ()
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return ``{cpus, limit}``, and ``own`` if there are any."""
-        return {"cpus": self.cpus, "limit": self.limit, **({"own": list(self.own)} if self.own else {})}
+        """Return ``{cpus, limit}``, and ``own`` and ``was`` if there are any."""
+        more = {name: list(found) for name, found in (("own", self.own), ("was", self.was)) if found}
+        return {"cpus": self.cpus, "limit": self.limit, **more}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Following:
@@ -47,21 +50,23 @@ class Following:
                 code="bad_policy",
             )
         limit = data.get("limit")
-        return cls(canonical(data["cpus"]), canonical(limit) if limit else None, tuple(data.get("own") or ()))
+        was = tuple(canonical(cpus) for cpus in data.get("was") or ())
+        return cls(canonical(data["cpus"]), canonical(limit) if limit else None, tuple(data.get("own") or ()), was)
 
 
 def following_element(following: Following) -> _xml.Element:
     """Return the record as an element."""
-    own = " ".join(following.own) or None
-    return _xml.new("following", cpus=following.cpus, limit=following.limit, own=own)
+    own, was = (" ".join(found) or None for found in (following.own, following.was))
+    return _xml.new("following", cpus=following.cpus, limit=following.limit, own=own, was=was)
 
 
 def following_from_element(element: _xml.Element) -> Following:
     """Return the record in an element; attributes of a later release are left alone."""
-    return Following.from_dict({**element.attrib, "own": (element.get("own") or "").split()})
+    lists = {name: (element.get(name) or "").split() for name in ("own", "was")}
+    return Following.from_dict({**element.attrib, **lists})
 
 
-def own_pins(pinning: Pinning, following: Optional[Following], live: bool = True) -> Pinning:
+def own_pins(pinning: Pinning, following: Optional[Following], live: bool) -> Pinning:
     """Return the pins of a VM without ours, and with its own ``cpuset``.
 
     libvirt cannot change the ``cpuset`` of a running VM, so that there (``live``) it may be an old one of ours. In a
@@ -69,14 +74,16 @@ def own_pins(pinning: Pinning, following: Optional[Following], live: bool = True
     """
     if following is None:
         return pinning
-    ours, own = following.cpus, following.own
-    own_cpuset = following.limit if live or pinning.cpuset == ours else pinning.cpuset
+    ours, own = (following.cpus, *following.was), following.own
+    own_cpuset = following.limit if live or pinning.cpuset == following.cpus else pinning.cpuset
     return with_policy_of_pins(
         replace(
             pinning,
-            vcpus=tuple(pin for pin in pinning.vcpus if pin.cpus != ours or f"vcpu{pin.vcpu}" in own),
-            iothreads=tuple(pin for pin in pinning.iothreads if pin.cpus != ours or f"iothread{pin.iothread}" in own),
-            emulator=None if pinning.emulator == ours and EMULATOR not in own else pinning.emulator,
+            vcpus=tuple(pin for pin in pinning.vcpus if pin.cpus not in ours or f"vcpu{pin.vcpu}" in own),
+            iothreads=tuple(
+                pin for pin in pinning.iothreads if pin.cpus not in ours or f"iothread{pin.iothread}" in own
+            ),
+            emulator=None if pinning.emulator in ours and EMULATOR not in own else pinning.emulator,
             cpuset=own_cpuset,
         )
     )

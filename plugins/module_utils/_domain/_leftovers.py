@@ -71,7 +71,7 @@ def _drop_at_home(root: _xml.Element, wanted: Resources) -> None:
 
 def require_nothing_left(root: _xml.Element, name: str, wanted: Resources) -> None:
     """Raise ``pins_left`` for pins of what goes, and ``in_use`` for devices and settings that need it."""
-    used = [*_devices(root, wanted), *_settings(root, wanted), *_cells_in_use(root, wanted)]
+    used = [*_devices(root, wanted), *_settings(root, wanted), *_cells_in_use(root, wanted), *_making(root, wanted)]
     if used:
         raise FleetError(
             f"VM {name} cannot be defined like this: {'; '.join(used)}. Change that first.",
@@ -145,9 +145,28 @@ def _cells_in_use(root: _xml.Element, wanted: Resources) -> Iterator[str]:
     used = [(_device_name(node.getparent().getparent()), node.text) for node in root.iterfind("devices/*/target/node")]
     pages = root.iterfind("memoryBacking/hugepages/page[@nodeset]")
     used += [("a size of huge pages", str(cell)) for page in pages for cell in parse_cpuset(page.get("nodeset"))]
+    links = root.findall("cpu/numa/interconnects/*")
+    linked = {link.get(end, "") for link in links for end in ("initiator", "target")}
+    used += [("an interconnect", cell) for cell in sorted(linked)]
     for what, cell in used:
         if _xml.to_int(cell) not in _numbers(wanted, "cellid"):
             yield f"{what} is for cell {cell}"
+
+
+def _making(root: _xml.Element, wanted: Resources) -> Iterator[str]:
+    """Yield how the memory of cells that go is made, where what takes their place would make it otherwise."""
+    of_all = {
+        "memAccess": _xml.find_attribute(root, "memoryBacking/access", "mode") or "private",
+        "discard": "no" if root.find("memoryBacking/discard") is None else "yes",
+    }
+    cells = {_xml.int_attribute(cell, "id", index): cell for index, cell in enumerate(root.findall("cpu/numa/cell"))}
+    stay = [cell for number, cell in cells.items() if number in _numbers(wanted, "cellid")]
+    heirs = "the other cells do" if stay else "<memoryBacking> does"
+    for number in sorted(set(cells) - _numbers(wanted, "cellid")):
+        for name, default in of_all.items():
+            made = cells[number].get(name)
+            if made is not None and {made} != ({cell.get(name, default) for cell in stay} or {default}):
+                yield f"cell {number} has memory with {name}='{made}', which {heirs} not have"
 
 
 def _device_name(device: _xml.Element) -> str:

@@ -164,6 +164,9 @@ def _set_cells(root: _xml.Element, wanted: Resources) -> None:
             _xml.insert(numa, len(listed) - 1, listed[cell.id])
         for name, value in (("cpus", cell.vcpus), ("memory", cell.memory_kib), ("unit", "KiB")):
             listed[cell.id].set(name, str(value))
+        if not cell.vcpus:
+            # A cell of memory alone; libvirt cannot read an empty set.
+            listed[cell.id].attrib.pop("cpus")
 
 
 def _alike(cells: List[_xml.Element]) -> Mapping[str, str]:

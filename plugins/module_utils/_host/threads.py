@@ -4,7 +4,7 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""The threads of a VM's process: which they are, where the kernel lets them run, and on which NUMA nodes its memory is.
+"""The threads of a VM's process: which they are, and where the kernel lets them run.
 
 QEMU names its threads in /proc, and libvirt makes it do so (``debug-threads=on``).
 """
@@ -15,15 +15,12 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Optional, Tuple
+from typing import FrozenSet, Optional, Tuple
 
 from .._errors import FleetError
 from .._topology import parse_cpuset
 
 VCPU, EMULATOR, IOTHREAD, HELPER = "vcpu", "emulator", "iothread", "helper"
-
-# Lines of numa_maps, one a mapping; a process with more is not read to its end, and so not counted at all.
-MAX_MAPPINGS = 50_000
 
 # "CPU 3/KVM" and "CPU 3/TCG" in QEMU's kvm_start_vcpu_thread and mttcg_start_vcpu_thread.
 _VCPU = re.compile(r"CPU ([0-9]+)/")
@@ -35,7 +32,7 @@ _IOTHREAD = re.compile(r"IO iothread([0-9]+)\Z")
 _OF_KVM = "kvm-nx-lpage-re"
 
 # The group of a process's first thread below that of its VM (virDomainCgroupSetupThread).
-_OF_EMULATOR = "emulator"
+OF_EMULATOR = "emulator"
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,12 @@ def read_process(name: str, uuid: str, root: Path = Path("/")) -> Optional[Proce
 
 def find_pid(name: str, uuid: str, root: Path = Path("/")) -> Optional[int]:
     """Return the number of a VM's process as libvirt's QEMU driver recorded it, if that process carries its UUID."""
-    text = _read(root / f"run/libvirt/qemu/{name}.pid").strip()
+    text = read_text(root / f"run/libvirt/qemu/{name}.pid").strip()
     return int(text) if text.isdigit() and _is_of(int(text), uuid, root) else None
 
 
 def _is_of(pid: int, uuid: str, root: Path) -> bool:
-    return uuid in _read(root / f"proc/{pid}/cmdline").split("\0")
+    return uuid in read_text(root / f"proc/{pid}/cmdline").split("\0")
 
 
 def _numbered(directory: Path) -> Tuple[Path, ...]:
@@ -90,7 +87,7 @@ def _numbered(directory: Path) -> Tuple[Path, ...]:
 
 def _read_thread(directory: Path, pid: int) -> Optional[Thread]:
     """Return a thread, or ``None`` for one that has ended: QEMU starts helpers for moments."""
-    return parse_thread(_read(directory / "comm"), _read(directory / "status"), int(directory.name) == pid)
+    return parse_thread(read_text(directory / "comm"), read_text(directory / "status"), int(directory.name) == pid)
 
 
 def parse_thread(comm: str, status: str, first: bool) -> Optional[Thread]:
@@ -121,57 +118,31 @@ def allowed_cpus(pid: int, root: Path = Path("/")) -> Optional[FrozenSet[int]]:
 
     libvirt keeps each kind of threads in a group of its own below that of the VM, and writes the pins there.
     """
-    group = parse_cgroup(_read(root / f"proc/{pid}/cgroup"))
+    group = parse_cgroup(read_text(root / f"proc/{pid}/cgroup"))
     if group is None:
         return None
     hierarchy, path = group
     file = "cpuset.cpus.effective" if not hierarchy else "cpuset.effective_cpus"
     folder = root / "sys/fs/cgroup" / hierarchy
     own = Path(path.lstrip("/"))
-    for place in own.parents if own.name == _OF_EMULATOR else (own, *own.parents):
-        text = _read(folder / place / file)
+    for place in own.parents if own.name == OF_EMULATOR else (own, *own.parents):
+        text = read_text(folder / place / file)
         if text.strip():
             with suppress(FleetError):
                 return parse_cpuset(text.strip())
     return None
 
 
-def parse_cgroup(text: str) -> Optional[Tuple[str, str]]:
-    """Return the hierarchy with the controller ``cpuset`` ("" for version 2) and a process's path in it."""
+def parse_cgroup(text: str, controller: str = "cpuset") -> Optional[Tuple[str, str]]:
+    """Return the hierarchy with a controller ("" for version 2) and a process's path in it."""
     rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
     for row in rows:
-        if "cpuset" in row[1].split(","):
+        if controller in row[1].split(","):
             return row[1], row[2]
     return next((("", row[2]) for row in rows if row[0] == "0"), None)
 
 
-def memory_by_node(pid: int, root: Path = Path("/")) -> Dict[int, int]:
-    """Return the KiB that a process has on each NUMA node, huge pages included; ``{}`` if that cannot be known.
-
-    The kernel walks the page tables for it, which takes about a second for 100 GiB in small pages.
-    """
-    try:
-        with (root / f"proc/{pid}/numa_maps").open(encoding="utf-8", errors="replace") as lines:
-            return parse_numa_maps(lines)
-    except OSError:
-        return {}
-
-
-def parse_numa_maps(lines: Iterable[str]) -> Dict[int, int]:
-    """Return the KiB on each node from the lines of ``numa_maps``, whose counts are in pages of the mapping's size."""
-    held: Dict[int, int] = {}
-    for count, line in enumerate(lines):
-        if count >= MAX_MAPPINGS:
-            return {}
-        words = dict(word.partition("=")[::2] for word in line.split()[2:])
-        size_kib = words.get("kernelpagesize_kB", "4")
-        for word, pages in words.items():
-            if re.match(r"N[0-9]+\Z", word) and pages.isdigit() and size_kib.isdigit():
-                held[int(word[1:])] = held.get(int(word[1:]), 0) + int(pages) * int(size_kib)
-    return held
-
-
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return a file of the kernel, "" for one that is not there (any more) or not for us."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")

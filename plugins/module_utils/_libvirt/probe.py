@@ -27,7 +27,7 @@ from .connection import bounded
 from .cpu import expand_foreign
 from .domains import live_xml
 
-PROBE_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 180.0
 
 # libvirt keeps the log of a domain that is gone, and every probe has a new name.
 _LOGS = Path("/var/log/libvirt/qemu")

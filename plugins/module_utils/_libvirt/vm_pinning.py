@@ -23,7 +23,7 @@ from ._pinning.report import Report, Task, claim_records, host_record, texts, vm
 from ._pinning.seeing import Seen
 from ._pinning.steps import steps_of
 from ._pinning.verifying import require_run_there, require_same, see_all
-from ._pinning.wishes import DEFINITION, LIVE, wish_of
+from ._pinning.wishes import DEFINITION, LIVE, state_asked, wish_of
 from .domains import get_each
 
 # Empty after a reboot, as it should be; its lock keeps two runs from giving one CPU to two VMs.
@@ -111,12 +111,15 @@ class _Host:
             if vm is None:
                 raise FleetError(f"VM {name} has left the host. Look for it on the other hosts.", "vm_unknown", vm=name)
             _require_state(vm, self._request.apply_to)
-            wishes.append(wish_of(options, vm.domain, self._request.apply_to))
+            asked = state_asked(options, vm.live, vm.defined, self._request.apply_to)
+            wishes.append(wish_of(options, asked, self._request.apply_to))
         return wishes
 
     def _residents(self, wished: Sequence[str]) -> List[Resident]:
-        """Return the VMs; where memory is takes long to find out, and matters where it is bound or is to be."""
-        return [vm.resident(weigh=uuid in wished or _is_bound(vm)) for uuid, vm in self._vms.items()]
+        """Return the VMs; where memory is matters where it is bound or is to be, and may take long to find out."""
+        return [
+            vm.resident(weigh=uuid in wished or _is_bound(vm), walk=uuid in wished) for uuid, vm in self._vms.items()
+        ]
 
     def _settled(self, goal: HostAim) -> List[Aim]:
         """Return the aims without those for VMs that migrate."""
@@ -172,7 +175,7 @@ class _Host:
         facts = {
             "vms": [vm_record(each, self._state) for each in tasks],
             "claims": claim_records(self._goal.claims),
-            "host": host_record(self._state, self._goal.claims, self._request.keep_free),
+            "host": host_record(self._state, self._goal),
         }
         before, after = texts(tasks, self._online)
         return Report(before, after, facts, tuple(self._warnings) + tuple(self._unverified()))

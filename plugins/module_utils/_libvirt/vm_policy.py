@@ -23,6 +23,9 @@ from .host import host_uuid
 from .snapshot import host_name
 from .undo import Undo, all_or_nothing
 
+# The parts of a policy that are set here; `pinning` and what follows from it are those of `vm_pinning`.
+_FIELDS = ("migration", "hosts", "home")
+
 
 @dataclass(frozen=True)
 class PolicyChange:
@@ -93,10 +96,14 @@ def _plan(conn: Any, domain: Any, wish: Mapping[str, Any]) -> _Plan:
 
 def _write(plan: _Plan, undo: Undo) -> None:
     name = str(plan.domain.name())
-    for flags, (before, wanted) in plan.policies.items():
-        if wanted == before:
+    for flags, (before, planned) in plan.policies.items():
+        if planned == before:
             continue
-        undo.add(name, partial(write_policy, plan.domain, before, flags))
+        # What others have stored since the plan was made stays.
+        with translated(f"Reading the policy of VM {name}"):
+            now = read_policy(plan.domain, flags)
+        wanted = replace(now, **{field: getattr(planned, field) for field in _FIELDS})
+        undo.add(name, partial(write_policy, plan.domain, now, flags))
         write_policy(plan.domain, wanted, flags)
         with translated(f"Reading the policy of VM {name}"):
             found = read_policy(plan.domain, flags)

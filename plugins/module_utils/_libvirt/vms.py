@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, List, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from .._cpu import parse_cpu
-from .._domain import Domain, Policy, migration_blockers, migration_mode, overhead_kib, parse_domain
+from .._domain import PLACING, Domain, Policy, migration_blockers, migration_mode, overhead_kib, parse_domain
 from .._host.machine import on_shared_storage
+from .._pinning import policy_of
 from .api import is_error, libvirt, translated
 from .domains import DomainState, saved_xml, state_of
 from .snapshot import CpuTable, without_unknown
@@ -78,6 +79,9 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
     foreign = parsed.arch not in (listing.arch, *_SUBSETS.get(listing.arch, ()))
     snapshots = domain.snapshotNum(0) if parsed.uuid in listing.snapshots else 0
     blockers = migration_blockers(xml, snapshots=snapshots, shared_path=on_shared_storage) if state.active else ()
+    defined = None
+    if state.active and parsed.uuid in listing.persistent:
+        defined = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     record: Dict[str, Any] = {
         "name": parsed.name,
         "uuid": parsed.uuid,
@@ -101,8 +105,35 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
         "storage": list(parsed.storage),
         "policy": policy_record(parsed),
         "blockers": list(blockers),
+        "defined": defined_record(parsed, defined),
     }
     return without_unknown(record)
+
+
+def defined_record(live: Domain, defined: Optional[Domain]) -> Optional[Dict[str, Any]]:
+    """Return what a running VM is to start with the next time, ``None`` if that asks for the same of a host."""
+    if defined is None or _asked(defined) == _asked(live):
+        return None
+    policy = (defined.policy or Policy()).as_dict()
+    return without_unknown(
+        {
+            "memory_kib": defined.memory_kib,
+            "vcpus": defined.vcpus.as_dict(),
+            "iothreads": list(defined.iothreads) or None,
+            "pinning": defined.pinning_as_dict(),
+            "huge_pages_kib": defined.huge_pages_kib,
+            "policy": {key: policy[key] for key in ("pinning", "following") if key in policy},
+        }
+    )
+
+
+def _asked(domain: Domain) -> Tuple[object, ...]:
+    policy, pins = policy_of(domain), domain.own_pinning
+    if policy.policy in PLACING:
+        # What its other threads share is the host's choice, and libvirt cannot change it while the VM runs.
+        pins = replace(pins, cpuset=None)
+    pages, cells = domain.huge_pages_kib, domain.guest_cells
+    return domain.vcpus, domain.iothreads, replace(pins, policy=""), pages, cells, policy
 
 
 def _resuming(domain: Any, defined: Domain) -> Domain:

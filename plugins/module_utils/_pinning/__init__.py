@@ -14,6 +14,7 @@ share CPUs what is left.
 
 from __future__ import annotations
 
+from ._fitted import fitted, releases
 from ._guest import Guest, GuestCell, guest_from_data, guest_of
 from ._host_aim import aim
 from ._isolation_guard import ThreadPin, pins_lost, pins_outside, pins_refusal, thread_pins
@@ -23,10 +24,11 @@ from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning,
 from ._others import Tenant, joined, others_of_tenant
 from ._place import Placement, place
 from ._resident import Aim, HostAim, HostState, Resident, Wish
-from ._room import HostCpus, Others, Room, RoomCell, room_of, without_vm
-from ._threads import Pending, Thread, live_changes, pending, thread_sets
+from ._room import BASE_PAGE_KIB, HostCpus, Others, Room, RoomCell, room_of, without_vm
+from ._threads import Pending, Thread, live_changes, pending, pinned, thread_sets
 
 __all__ = [
+    "BASE_PAGE_KIB",
     "Aim",
     "Claim",
     "Conflict",
@@ -52,6 +54,7 @@ __all__ = [
     "count_pins",
     "exclusive_cpus",
     "fit_pinning",
+    "fitted",
     "guest_from_data",
     "guest_of",
     "joined",
@@ -60,12 +63,14 @@ __all__ = [
     "move_pinning",
     "others_of_tenant",
     "pending",
+    "pinned",
     "pinned_cpus",
     "pins_lost",
     "pins_outside",
     "pins_refusal",
     "place",
     "policy_of",
+    "releases",
     "room_of",
     "thread_pins",
     "thread_sets",

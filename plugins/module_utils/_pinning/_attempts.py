@@ -13,7 +13,7 @@ from typing import FrozenSet, Iterator, List, Mapping
 from .._domain import Pinning, PinningPolicy
 from ._room import Room
 from ._side import bound_nodes
-from ._vm import Vm
+from ._vm import Vm, most_held
 
 # The modes with which memory is nowhere else than in the nodes they name.
 _BINDING = ("strict", "restrictive", "interleave")
@@ -40,11 +40,7 @@ def _with_memory(pins: Pinning, held_kib: Mapping[int, int]) -> List[FrozenSet[i
     if bound and pins.memory is not None and pins.memory.mode in _BINDING:
         return [bound]
     found: List[FrozenSet[int]] = []
-    most: List[int] = []
-    for cell in sorted(held_kib, key=lambda cell: (-held_kib[cell], cell)):
-        if held_kib[cell] and 2 * sum(held_kib[each] for each in most) <= sum(held_kib.values()):
-            most.append(cell)
     holding = frozenset(cell for cell, kib in held_kib.items() if kib)
-    for cells in (frozenset(most), holding):
+    for cells in (most_held(held_kib), holding):
         found += [cells] if cells and cells not in found else []
     return found

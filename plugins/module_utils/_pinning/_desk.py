@@ -8,19 +8,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import FrozenSet, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 
 from .._domain import PLACING, Domain, Pinning
 from .._errors import FleetError
+from .._topology import format_cpuset
 from ._attempts import attempts
+from ._cpu_notes import listed
+from ._fitted import fitted
 from ._guest import guest_of
 from ._keep import kept_pins
 from ._ledger import Claim
-from ._manual import check_pins
+from ._manual import check_memory, check_pins, every_cell, no_such_cell
 from ._move import AUTO, Misfit
 from ._others import joined
 from ._place import Placement, place
-from ._promise import Amounts, by_vm, could_hold, total, without
+from ._promise import Amounts, beyond, by_vm, total, without
 from ._resident import HostState, Resident, Wish
 from ._room import Others, Room, room_of, without_vm
 from ._side import Side
@@ -30,7 +33,7 @@ from ._vm import Vm, vm_of
 _LACKING = ("not_enough_cores", "memory_short", "huge_pages_short", "no_shared_cpu", "cpu_owned")
 
 # Stands for a VM of which nothing is known here but the CPUs that it will have.
-_ARRIVING = "(about to arrive)"
+_ARRIVING = "(about to arrive)"  # never a name of libvirt's
 
 
 class Desk:
@@ -49,6 +52,7 @@ class Desk:
         unknown = sorted(set(wished) - {resident.uuid for resident in residents})
         if unknown:
             raise FleetError(f"This host has no VM with the UUID {unknown[0]}. Name one of its VMs.", "vm_unknown")
+        _require_cpus(state, keep_free)
         empty = room_of(state.cells, state.cpus, Others())
         self.shares = bool(empty.shared)
         isolation = empty.shared if empty.isolated else frozenset()
@@ -105,7 +109,7 @@ class Desk:
             states = [side.domain for side in vm.touched]
             holding = frozenset(cell for cell, kib in vm.resident.held_kib.items() if kib)
             pins = kept_pins(vm.guest, vm.policy, states, room, others.bound, holding)
-            if pins is not None and (vm.runs or could_hold(vm.guest, pins, self.state.cells)):
+            if pins is not None and (vm.runs or not beyond(vm.guest, pins, self.state.cells)):
                 self._set(vm, _placed(vm, pins), kept=True)
 
     def _choose(self, vm: Vm) -> None:
@@ -115,19 +119,25 @@ class Desk:
         else:
             sides = _by_hand(vm) if vm.policy.policy == "manual" else _released(vm)
             self._check(vm, sides, room)
+            sides = tuple(replace(side, pins=fitted(side.domain, side.pins)) for side in sides)
         self._set(vm, sides, kept=vm.policy.policy not in PLACING and _same(sides, vm.touched))
 
     def _place(self, vm: Vm, room: Room) -> Pinning:
-        anywhere = place(vm.guest, vm.policy, room)
-        if isinstance(anywhere, Misfit):
-            raise self._refusal(vm, anywhere)
-        beside_memory = (place(vm.guest, policy, room) for policy in attempts(vm, room))
-        found = next((each for each in beside_memory if isinstance(each, Placement)), anywhere)
-        return found.pinning
+        misfit = no_such_cell(vm.guest, vm.policy.host_cells or frozenset(), room)
+        for policy in (*attempts(vm, room), vm.policy) if misfit is None else ():
+            found = place(vm.guest, policy, room)
+            if isinstance(found, Placement):
+                return found.pinning
+            misfit = found
+        if misfit is None:
+            raise ValueError("nothing was tried")
+        raise self._refusal(vm, misfit)
 
     def _check(self, vm: Vm, sides: Sequence[Side], room: Room) -> None:
         for side in sides:
-            misfit = check_pins(vm.guest, replace(side.pins, cpuset=None), room)
+            pins = replace(side.pins, cpuset=None)
+            misfit = check_pins(every_cell(vm.guest, [each.domain for each in sides]), pins, room)
+            misfit = misfit or check_memory(vm.guest, pins, self.state.cells)
             if misfit is None and vm.wish and vm.wish.pins and side.limit not in (None, AUTO):
                 # A set for all threads follows the host, but a number that is no CPU's is a mistake.
                 misfit = check_pins(vm.guest, Pinning(cpuset=side.limit), room)
@@ -138,6 +148,11 @@ class Desk:
     def _refusal(self, vm: Vm, misfit: Misfit) -> FleetError:
         others = [each for each in self.wished if each.kept and each.policy.policy in PLACING and each.decided]
         text = misfit.text
+        promised = self._promised(vm) if misfit.code in ("memory_short", "huge_pages_short") else {}
+        if promised and vm.policy.policy in PLACING:
+            text += (
+                f" Not free is what VMs that are bound to these cells have not taken yet ({listed(list(promised))})."
+            )
         if others and misfit.code in _LACKING and not self.repin:
             names = ", ".join(sorted(each.resident.name for each in others)[:5])
             text += f" Or give repin: true, so that this run may also move VMs that keep what they have ({names})."
@@ -176,17 +191,29 @@ class Desk:
     def _room(self, vm: Vm) -> Room:
         live = vm.resident.live
         cells = without_vm(self.state.cells, vm.resident.held_kib, live.huge_pages_kib if live else None)
-        return without(room_of(cells, self.state.cpus, self._around(vm)), self._promised(vm))
+        return without(room_of(cells, self.state.cpus, self._around(vm)), total(self._promised(vm).values()))
 
-    def _promised(self, vm: Vm) -> Amounts:
-        """Return the memory that other VMs of this run have been promised, or count on if they stay."""
+    def _promised(self, vm: Vm) -> Dict[str, Amounts]:
+        """Return the memory that other VMs have been promised, or count on if they stay, by name."""
         found = []
-        for other in self.wished:
+        for other in self.vms:
             held = other.held_kib
             sides = other.decided or (() if self.repin else other.touched)
-            if other.resident.uuid != vm.resident.uuid and sides and sides[0].placed and (held or not other.runs):
+            if other.resident.uuid != vm.resident.uuid and sides and (held or not other.runs):
                 found.append((other.guest, sides[0].pins, held))
-        return total(by_vm(found, self.state.cells))
+        amounts = by_vm(found, self.state.cells)
+        return {guest.name: each for (guest, pins, held), each in zip(found, amounts) if each}
+
+
+def _require_cpus(state: HostState, keep_free: FrozenSet[int]) -> None:
+    known = frozenset(cpu for cell in state.cells for cpu in cell.cpus) | state.cpus.offline
+    if not keep_free <= known:
+        raise FleetError(
+            f"CPU {format_cpuset(keep_free - known)} cannot be kept free: the host has {format_cpuset(known)} only. "
+            "Name CPUs of this host.",
+            "no_such_cpu",
+            cpus=format_cpuset(keep_free - known),
+        )
 
 
 def _placed(vm: Vm, pins: Pinning) -> Tuple[Side, ...]:
@@ -235,6 +262,9 @@ def _same(sides: Sequence[Side], present: Sequence[Side]) -> bool:
     """Whether nothing of the user's own changes."""
 
     def own(side: Side) -> Tuple[Pinning, Optional[str]]:
-        return replace(side.pins, policy="", cpuset=None), side.limit
+        pins = replace(side.pins, policy="", cpuset=None)
+        # Memory that has been bound stays so until the next start.
+        released = side.live and side.policy.policy == "none"
+        return replace(pins, memory=None, cells=()) if released else pins, side.limit
 
     return [own(side) for side in sides] == [own(side) for side in present]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import FrozenSet, Sequence, Tuple
 
+from .._domain import Pinning
 from .._errors import FleetError
 from .._topology import format_cpuset
 from ._desk import Desk
 from ._ledger import Claim, conflicts
+from ._manual import check_pins
+from ._misfits import no_shared_in
 from ._notes import notes
 from ._resident import Aim, HostAim, HostState, Resident, Wish
 from ._room import Room
-from ._side import Side, is_everything, needs_shared, settle, used_cells
+from ._side import Side, at_home, is_everything, is_widened, needs_shared, settle, used_cells
 from ._threads import live_changes
 from ._vm import Vm
 
@@ -38,17 +41,20 @@ def aim(
     anew. Floating threads of all VMs leave the CPUs that a VM has for itself, and those in ``keep_free`` for one that
     is about to arrive; with ``float_others`` off only those of VMs wished for. Raises ``FleetError``: the code and
     facts of the ``Misfit`` for a VM that cannot have its wish, ``no_shared_cpu``, ``vm_unknown``, ``bad_options``, or
-    ``conflict`` for VMs that have one CPU for themselves already.
+    ``conflict`` for VMs that have one CPU for themselves already, or have one in ``keep_free``.
     """
     desk = Desk(state, residents, wishes, repin, keep_free)
     # Who shares CPUs is asked when all that own some are settled, else it might move again at the next run.
     for policies in (("manual", "dedicated"), ("numa",), ("none",)):
         desk.decide(sorted((vm for vm in desk.wished if vm.policy.policy in policies), key=_order))
-    _refuse_conflicts(desk)
+    _refuse_conflicts(desk, keep_free)
     room = desk.final_room()
+    _refuse_limits(desk, room)
     follow = [vm for vm in desk.vms if float_others and not vm.wish and _concerned(vm, room)]
-    aims = [_aim_of(vm, desk.claims(), room) for vm in (*desk.wished, *follow)]
-    return HostAim(tuple(sorted(aims, key=lambda each: (each.name, each.uuid))), desk.claims(), notes(desk, room))
+    ledger = desk.claims()
+    aims = [_aim_of(vm, ledger, room) for vm in (*desk.wished, *follow)]
+    aims.sort(key=lambda each: (each.name, each.uuid))
+    return HostAim(tuple(aims), ledger, notes(desk, room, float_others), room.shared)
 
 
 def _order(vm: Vm) -> Tuple[int, int, int, int, str, str]:
@@ -57,8 +63,18 @@ def _order(vm: Vm) -> Tuple[int, int, int, int, str, str]:
     return _RANKS[vm.policy.policy], threads, -len(guest.vcpus), -guest.memory_kib, guest.name, guest.uuid
 
 
-def _refuse_conflicts(desk: Desk) -> None:
-    found = conflicts(desk.claims())
+def _refuse_conflicts(desk: Desk, keep_free: FrozenSet[int]) -> None:
+    ledger = desk.claims()
+    kept = {claim.vm: claim.all & keep_free for claim in ledger if claim.all & keep_free}
+    if kept:
+        names, cpus = sorted(kept), format_cpuset(frozenset().union(*kept.values()))
+        raise FleetError(
+            f"CPU {cpus} cannot be kept free for a VM that arrives: VM {', '.join(names)} has it for itself. "
+            "Keep other CPUs free, or choose the pins of that VM anew.",
+            "conflict",
+            conflicts=[{"vms": [name], "cpus": format_cpuset(each)} for name, each in sorted(kept.items())],
+        )
+    found = conflicts(ledger)
     if found:
         raise FleetError(
             f"VMs of this host have CPUs for themselves that belong to another one too: {'; '.join(map(str, found))}. "
@@ -66,6 +82,18 @@ def _refuse_conflicts(desk: Desk) -> None:
             "conflict",
             conflicts=[{"vms": [each.first[0], each.second[0]], "cpus": format_cpuset(each.cpus)} for each in found],
         )
+
+
+def _refuse_limits(desk: Desk, room: Room) -> None:
+    """Raise an error for a set that a VM is just being given if none of its CPUs is there to be shared."""
+    for vm in desk.wished:
+        present = {side.live: side.limit for side in vm.present}
+        for side in vm.decided or ():
+            if vm.wish and vm.wish.pins and side.limit != present[side.live] and is_widened(side, room):
+                misfit = check_pins(vm.guest, Pinning(cpuset=side.limit), room) or no_shared_in(
+                    vm.guest, side.limit or ""
+                )
+                raise FleetError(misfit.text, misfit.code, **{**misfit.facts, "vm": vm.resident.name})
 
 
 def _concerned(vm: Vm, room: Room) -> bool:
@@ -121,5 +149,6 @@ def _aim_of(vm: Vm, ledger: Sequence[Claim], room: Room) -> Aim:
 
 
 def _cells(vm: Vm, room: Room) -> FrozenSet[int]:
-    side = (vm.decided or vm.sides)[0]
-    return used_cells(vm.guest, side.policy, side.pins, room) if side.placed else frozenset()
+    first = vm.decided[0].live if vm.decided else True
+    side = next((each for each in vm.sides if each.live == first), vm.sides[0])
+    return used_cells(vm.guest, side.policy, at_home(side, room), room) if side.placed else frozenset()

@@ -17,7 +17,7 @@ from ._ledger import policy_of
 from ._move import AUTO
 from ._place import memnodes_of, memory_of
 from ._room import Room, RoomCell
-from ._side import cells_with, host_cells, nodes_of
+from ._side import cells_with, enough_shared, host_cells, nodes_of, shared_in
 
 
 def kept_pins(
@@ -43,15 +43,24 @@ def kept_pins(
 
 
 def _candidates(states: Sequence[Domain]) -> Iterator[Pinning]:
-    """Return the pins as they are, with those of the definition for threads that have none, and as they are defined."""
+    """Return the pins as they are, with those of the definition for threads that have none, and as they are defined.
+
+    Memory may be bound otherwise before the next start, so that the definition's is tried first.
+    """
     first, last = states[0].own_pinning, states[-1].own_pinning
     vcpus = {pin.vcpu: pin for pin in (*last.vcpus, *first.vcpus)}
-    yield replace(
+    running = replace(
         first,
         vcpus=tuple(pin for vcpu, pin in sorted(vcpus.items())),
         emulator=first.emulator or last.emulator,
     )
+    if last.memory is not None:
+        yield replace(running, memory=last.memory, cells=last.cells)
+    yield running
     yield last
+    if states[-1].runtime_id is not None:
+        # What is bound may be what it had before it was placed.
+        yield replace(running, memory=None, cells=())
 
 
 def _is_stored(policy: PinningPolicy, states: Sequence[Domain]) -> bool:
@@ -89,13 +98,8 @@ def _is_near(
     stored: bool,
 ) -> bool:
     """Whether there are shared CPUs enough; the sets of somebody who did not ask for the policy must be just those."""
-    shared = {
-        number: frozenset(cpu for each in _those(room, ids) for cpu in each.shared) for number, ids in homes.items()
-    }
-    loads: List[FrozenSet[int]] = [homes[cell.id] for cell in guest.cells for vcpu in cell.vcpus]
-    enough = all(loads.count(homes[cell.id]) <= len(shared[cell.id]) for cell in guest.cells)
-    exact = all(own[vcpu] == shared[cell.id] for cell in guest.cells for vcpu in cell.vcpus)
-    return enough and bool(room.shared) and (stored or exact)
+    exact = all(own[vcpu] == shared_in(homes[cell.id], room) for cell in guest.cells for vcpu in cell.vcpus)
+    return enough_shared(guest, homes, room) and bool(room.shared) and (stored or exact)
 
 
 def _those(room: Room, ids: FrozenSet[int]) -> List[RoomCell]:

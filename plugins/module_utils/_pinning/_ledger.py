@@ -73,11 +73,12 @@ def exclusive_cpus(
 def conflicts(claims: Iterable[Claim], pins: Iterable[ThreadPin] = ()) -> Tuple[Conflict, ...]:
     """Return every two VMs of which one uses what the other has for itself, sorted by name."""
     ledger = sorted(claims, key=lambda claim: (claim.vm, claim.uuid))
+    by_vm = pins_by_vm(pins)
     found: Dict[Tuple[Tuple[str, str], Tuple[str, str]], Set[int]] = {}
     for index, claim in enumerate(ledger):
         for other in ledger[index + 1 :]:
             _add(found, (claim.vm, claim.uuid), (other.vm, other.uuid), claim.cpus & other.all | other.cpus & claim.all)
-        for pin in pins_by_vm(pins):
+        for pin in by_vm:
             _add(found, (claim.vm, claim.uuid), pin[0], claim.all & pin[1])
     return tuple(Conflict(*pair, frozenset(cpus)) for pair, cpus in sorted(found.items()))
 

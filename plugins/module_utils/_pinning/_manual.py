@@ -7,13 +7,17 @@
 
 from __future__ import annotations
 
-from typing import Callable, FrozenSet, List, Optional, Tuple
+from dataclasses import replace
+from typing import Callable, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
-from .._domain import Pinning
-from .._topology import format_cpuset, parse_cpuset
-from ._guest import Guest
+from .._domain import Domain, Pinning
+from .._domain._pinning_policy import CHOICES
+from .._topology import Cell, format_cpuset, parse_cpuset
+from ._guest import Guest, guest_of
 from ._move import AUTO, Misfit
+from ._promise import beyond
 from ._room import Room
+from ._side import bound_nodes
 
 # A thread in words, and the CPUs it may run on.
 Pin = Tuple[str, FrozenSet[int]]
@@ -22,13 +26,16 @@ Pin = Tuple[str, FrozenSet[int]]
 def check_pins(guest: Guest, pins: Pinning, room: Room) -> Optional[Misfit]:
     """Return the first reason against a VM's pins on a host, or ``None``.
 
-    Codes: ``no_such_vcpu``, ``no_such_iothread``, ``no_such_cell``, ``no_such_cpu``, ``cpu_offline``, ``cpu_owned``,
-    ``policy_isolation`` and ``cpu_not_allowed``.
+    Codes: ``bad_pins``, ``no_such_vcpu``, ``no_such_iothread``, ``no_such_guest_cell``, ``no_such_cell``,
+    ``memory_short``, ``no_such_cpu``, ``cpu_offline``, ``cpu_owned``, ``policy_isolation`` and ``cpu_not_allowed``.
     """
     wanted = _pins(pins)
     checks: List[Callable[[], Optional[Misfit]]] = [
+        lambda: _modes(guest, pins),
         lambda: _threads(guest, pins),
+        lambda: _guest_cells(guest, pins),
         lambda: _cells(guest, pins, room),
+        lambda: _without_memory(guest, pins, room),
         lambda: _exists(guest, wanted, room),
         lambda: _owned(guest, wanted, room),
         lambda: _isolated(guest, wanted, room),
@@ -44,28 +51,101 @@ def _pins(pins: Pinning) -> Tuple[Pin, ...]:
     return tuple((thread, parse_cpuset(cpus)) for thread, cpus in named if cpus != AUTO)
 
 
+def check_memory(guest: Guest, pins: Pinning, cells: Sequence[Cell]) -> Optional[Misfit]:
+    """Return that the nodes to which a VM's memory is bound can never hold it: ``memory_short``, ``huge_pages_short``.
+
+    What is only not free now is no reason.
+    """
+    short = beyond(guest, pins, cells)
+    if not short:
+        return None
+    size, nodes = guest.huge_pages_kib, bound_nodes(pins)
+    missing = sum(needed - there for needed, there in short.values())
+    unit = "KiB" if size is None else f"huge pages of {size} KiB"
+    text = (
+        f"VM {guest.name} is bound to NUMA cell {format_cpuset(nodes)}, where {missing} {unit} would be missing "
+        "even if nobody else had any. Bind it to more cells, or make it smaller."
+    )
+    facts = {"vm": guest.name, "cells": sorted(nodes), "missing": missing}
+    if size is None:
+        return Misfit("memory_short", text, facts)
+    return Misfit("huge_pages_short", text, {**facts, "size_kib": size})
+
+
+def every_cell(guest: Guest, states: Sequence[Domain]) -> Guest:
+    """Return a guest with the NUMA cells that it has in one of its states."""
+    known = {cell.id: cell for cell in guest.cells} if guest.numa else {}
+    for domain in states:
+        other = guest_of(domain)
+        known = {**{cell.id: cell for cell in other.cells if other.numa}, **known}
+    return replace(guest, cells=tuple(known.values()), numa=True) if known else guest
+
+
+def _modes(guest: Guest, pins: Pinning) -> Optional[Misfit]:
+    bound = [("its memory", pins.memory.mode, pins.memory.nodes)] if pins.memory else []
+    bound += [(f"its cell {cell.id}", cell.mode, cell.node) for cell in pins.cells]
+    for what, mode, nodes in bound:
+        if mode not in CHOICES["memory_mode"]:
+            known = ", ".join(CHOICES["memory_mode"])
+            text = f"VM {guest.name} is to bind {what} with the mode {mode!r}. Use one of: {known}."
+            return Misfit("bad_pins", text, {"vm": guest.name, "mode": mode})
+        if mode == "preferred" and nodes != AUTO and len(parse_cpuset(nodes)) != 1:
+            text = (
+                f"VM {guest.name} is to prefer NUMA cell {nodes or 'none'} for {what}, but it can prefer one only. "
+                "Name one cell, or use the mode interleave."
+            )
+            return Misfit("bad_pins", text, {"vm": guest.name, "mode": mode, "nodes": nodes})
+    return None
+
+
+def _guest_cells(guest: Guest, pins: Pinning) -> Optional[Misfit]:
+    known = [cell.id for cell in guest.cells] if guest.numa else []
+    unknown = sorted({cell.id for cell in pins.cells} - set(known))
+    if not unknown:
+        return None
+    text = (
+        f"VM {guest.name} has pins for its own NUMA cell {_numbers(unknown)}, but has {_numbers(known) or 'none'}. "
+        "Remove these pins, or give the VM such cells."
+    )
+    return Misfit("no_such_guest_cell", text, {"vm": guest.name, "cells": unknown, "known": known})
+
+
+def _without_memory(guest: Guest, pins: Pinning, room: Room) -> Optional[Misfit]:
+    bare = bound_nodes(pins) & {cell.id for cell in room.cells if not cell.has_memory}
+    if not bare:
+        return None
+    text = (
+        f"VM {guest.name} is to have memory of NUMA cell {format_cpuset(bare)}, which never has any. "
+        "Name cells that have memory."
+    )
+    return Misfit("memory_short", text, {"vm": guest.name, "cells": sorted(bare)})
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    # A set has no numbers below zero.
+    return ", ".join(str(number) for number in sorted(numbers))
+
+
 def _threads(guest: Guest, pins: Pinning) -> Optional[Misfit]:
-    beyond = [pin.vcpu for pin in pins.vcpus if pin.vcpu >= guest.maximum]
-    if beyond:
+    unknown = sorted({pin.vcpu for pin in pins.vcpus if not 0 <= pin.vcpu < guest.maximum})
+    if unknown:
         text = (
-            f"VM {guest.name} has pins for vCPU {format_cpuset(beyond)}, but can have {guest.maximum} vCPUs only, "
+            f"VM {guest.name} has pins for vCPU {_numbers(unknown)}, but can have {guest.maximum} vCPUs only, "
             "numbered from 0. Remove these pins."
         )
-        return Misfit("no_such_vcpu", text, {"vcpus": sorted(beyond), "maximum": guest.maximum})
+        return Misfit("no_such_vcpu", text, {"vcpus": unknown, "maximum": guest.maximum})
     unknown = sorted({pin.iothread for pin in pins.iothreads} - set(guest.iothreads))
     if unknown:
         text = (
-            f"VM {guest.name} has pins for I/O thread {format_cpuset(unknown)}, but has "
-            f"{format_cpuset(guest.iothreads) or 'none'}. Remove these pins, or add the threads."
+            f"VM {guest.name} has pins for I/O thread {_numbers(unknown)}, but has "
+            f"{_numbers(guest.iothreads) or 'none'}. Remove these pins, or add the threads."
         )
         return Misfit("no_such_iothread", text, {"iothreads": unknown, "known": list(guest.iothreads)})
     return None
 
 
 def _cells(guest: Guest, pins: Pinning, room: Room) -> Optional[Misfit]:
-    texts = [node.node for node in pins.cells] + ([pins.memory.nodes] if pins.memory else [])
-    wanted = {cell for text in texts if text != AUTO for cell in parse_cpuset(text)}
-    return no_such_cell(guest, frozenset(wanted), room)
+    return no_such_cell(guest, bound_nodes(pins), room)
 
 
 def no_such_cell(guest: Guest, wanted: FrozenSet[int], room: Room) -> Optional[Misfit]:

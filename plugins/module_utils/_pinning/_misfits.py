@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 from .._domain import PinningPolicy
 from ._guest import Guest
@@ -36,6 +36,15 @@ def no_shared_cpu(guest: Guest, room: Room) -> Misfit:
     return Misfit("no_shared_cpu", text, {"vm": guest.name, "shared": len(room.shared)})
 
 
+def no_shared_in(guest: Guest, cpuset: str) -> Misfit:
+    """Return that a set of its user's leaves a VM none of the CPUs that are shared."""
+    text = (
+        f"VM {guest.name} is to float on CPU {cpuset}, but the host isolates it. Pin its threads there one by one with "
+        "the policy manual, or give it CPUs that are not isolated."
+    )
+    return Misfit("policy_isolation", text, {"vm": guest.name, "cpus": cpuset})
+
+
 def why_not(guest: Guest, policy: PinningPolicy, room: Room, bins: Sequence[Bin], demand: Demand) -> Misfit:
     """Return what is missing where the search found nothing: memory if all fits without, else CPUs."""
     distances = {cell.id: cell.distances for cell in room.cells}
@@ -50,11 +59,18 @@ def why_not(guest: Guest, policy: PinningPolicy, room: Room, bins: Sequence[Bin]
 def _memory(guest: Guest, bins: Sequence[Bin], demand: Demand) -> Misfit:
     size, needed = guest.huge_pages_kib, demand.total.memory
     unit = "KiB" if size is None else f"huge pages of {size} KiB"
+    there = {each.id: each.memory for each in bins}
+    why, missing = _lack([item.memory for item in demand.items], there, needed)
     text = (
         f"VM {guest.name} needs {needed} {unit}{_parts(demand, 'memory')} in the NUMA cells of its CPUs, but free are "
-        f"{_listed({each.id: each.memory for each in bins})}. Free some there, or choose other cells or another host."
+        f"{_listed(there)}{why}. Free some there, or choose other cells or another host."
     )
-    facts: Dict[str, object] = {"vm": guest.name, "needed": needed, "free": _by_cell(bins, "memory")}
+    facts: Dict[str, object] = {
+        "vm": guest.name,
+        "needed": needed,
+        "missing": missing,
+        "free": _by_cell(bins, "memory"),
+    }
     return (
         Misfit("memory_short", text, facts)
         if size is None
@@ -66,17 +82,30 @@ def _cores(guest: Guest, policy: PinningPolicy, bins: Sequence[Bin], demand: Dem
     seats, total = {each.id: each.stock.seats for each in bins}, demand.total
     kind = _SEATS[policy.thread_policy] if policy.policy == "dedicated" else "shared CPUs"
     emulator = " and one for its emulator" if total.extra else ""
+    why, missing = _lack([item.vcpus for item in demand.items], seats, total.vcpus + total.extra)
     text = (
         f"VM {guest.name} needs {total.vcpus} {kind}{_parts(demand, 'vcpus')}{emulator}, but there are "
-        f"{sum(seats.values())}: {_listed(seats)}. Free some, or choose another thread policy or another host."
+        f"{sum(seats.values())}: {_listed(seats)}{why}. Free some, or choose another thread policy or another host."
     )
     facts = {
         "vm": guest.name,
         "needed": total.vcpus + total.extra,
+        "missing": missing,
         "available": sum(seats.values()),
         "cells": [{"cell": number, "available": count} for number, count in seats.items()],
     }
     return Misfit("not_enough_cores", text, facts)
+
+
+def _lack(parts: Sequence[int], there: Dict[int, int], needed: int) -> Tuple[str, int]:
+    """Say why a guest does not fit where the sum is enough, and return how much is missing at least."""
+    missing = needed - sum(there.values())
+    if missing > 0:
+        return "", missing
+    part, largest = max(parts), max(there.values(), default=0)
+    if len(parts) > 1 and part > largest:
+        return f"; the part of {part} fits no cell; the largest has {largest}", part - largest
+    return "; spread like this they do not suffice", 0
 
 
 def _parts(demand: Demand, name: str) -> str:

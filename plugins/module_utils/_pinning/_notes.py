@@ -11,6 +11,7 @@ from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from .._domain import Pinning
 from .._topology import format_cpuset, parse_cpuset
+from ._cpu_notes import cpu_notes, left_there, listed
 from ._desk import Desk
 from ._guest import Guest, guest_of
 from ._ledger import conflicts
@@ -23,14 +24,18 @@ from ._vm import Vm
 # With these modes memory comes from the nodes they name, or not at all.
 _STRICT = ("strict", "restrictive")
 
-# More VMs than these are counted only.
-_NAMED = 5
 
-
-def notes(desk: Desk, room: Room) -> Tuple[str, ...]:
+def notes(desk: Desk, room: Room, float_others: bool) -> Tuple[str, ...]:
     """Return the warnings, each a cause and a next step."""
     strict = [(vm, pins) for vm in desk.vms for pins in [_memory(vm)] if pins is not None]
-    return (*_not_spread(desk), *_hand_pinned(desk), *_mixed(desk.vms, strict, room), *_short(desk, strict))
+    return (
+        *_not_spread(desk),
+        *_hand_pinned(desk),
+        *cpu_notes(desk.vms, room),
+        *([] if float_others else left_there(desk.vms, room)),
+        *_mixed(desk.vms, strict, room),
+        *_short(desk, strict),
+    )
 
 
 def _memory(vm: Vm) -> Optional[Pinning]:
@@ -45,7 +50,7 @@ def _not_spread(desk: Desk) -> List[str]:
         return []
     return [
         "The host isolates all CPUs that VMs may use, so the scheduler does not spread threads that have none of their "
-        f"own: {_names(names)}. Isolate fewer CPUs, or let machine.slice use others too."
+        f"own: {listed(names)}. Isolate fewer CPUs, or let machine.slice use others too."
     ]
 
 
@@ -69,8 +74,8 @@ def _mixed(vms: Sequence[Vm], strict: Sequence[Tuple[Vm, Pinning]], room: Room) 
         return []
     owners = [name for name, nodes in bound.items() if nodes & shared]
     return [
-        f"In NUMA cell {format_cpuset(shared)}, memory is bound for {_names(owners)}, and VMs that float may take it: "
-        f"{_names([name for name, found in floating.items() if found])}. Give every VM of the host the policy numa or "
+        f"In NUMA cell {format_cpuset(shared)}, memory is bound for {listed(owners)}, and VMs that float may take it: "
+        f"{listed([name for name, found in floating.items() if found])}. Give every VM of the host the policy numa or "
         "dedicated."
     ]
 
@@ -99,16 +104,10 @@ def _short(desk: Desk, strict: Sequence[Tuple[Vm, Pinning]]) -> List[str]:
         unit = "KiB" if size is None else f"pages of {size} KiB"
         found.append(
             f"NUMA cell {cell} has {left} {unit} free, but VMs that are bound to it may take {amount} more: "
-            f"{_names(names)}. Move one of them to another cell or host."
+            f"{listed(names)}. Move one of them to another cell or host."
         )
     return found
 
 
 def _guest(vm: Vm) -> Guest:
     return guest_of(vm.resident.live) if vm.resident.live else starting(vm.resident.domain)
-
-
-def _names(names: Sequence[str]) -> str:
-    known = sorted(names)
-    more = len(known) - _NAMED
-    return ", ".join(known[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -66,14 +66,17 @@ def _needs(guest: Guest, pins: Pinning) -> Dict[FrozenSet[int], int]:
     return needs
 
 
-def could_hold(guest: Guest, pins: Pinning, cells: Sequence[Cell]) -> bool:
-    """Whether the cells that a VM is bound to could give it what it asks for, if they had nothing else to give."""
+def beyond(guest: Guest, pins: Pinning, cells: Sequence[Cell]) -> Dict[int, Tuple[int, int]]:
+    """Return for the cells that could not give a VM what it asks for, though they had nothing else to give: how much
+    that is, and how much there is.
+    """
     whole = [
         replace(cell, free_kib=usable_kib(cell), pages=tuple(replace(page, free=page.total) for page in cell.pages))
         for cell in cells
     ]
     there = free_amounts(whole)
-    return all(amount <= there.get(key, 0) for key, amount in outstanding(guest, pins, {}, there).items())
+    wanted = outstanding(guest, pins, {}, there)
+    return {key[0]: (amount, there.get(key, 0)) for key, amount in wanted.items() if amount > there.get(key, 0)}
 
 
 def free_amounts(cells: Iterable[Cell]) -> Amounts:

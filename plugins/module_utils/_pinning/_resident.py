@@ -98,9 +98,10 @@ class Aim:
 class HostAim:
     """What the VMs of a host are to have: those wished for, and those that must follow; the rest stays as it is.
 
-    ``claims`` is the ledger afterwards, by name.
+    ``claims`` is the ledger afterwards, by name; ``shared`` are the CPUs that threads without one of their own get.
     """
 
     aims: Tuple[Aim, ...]
     claims: Tuple[Claim, ...]
     warnings: Tuple[str, ...] = ()
+    shared: FrozenSet[int] = frozenset()

@@ -12,7 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from .._domain import PLACING, Domain, Following, IothreadPin, Pinning, PinningPolicy, VcpuPin, threads_on
+from .._domain import (
+    PLACING,
+    Domain,
+    Following,
+    IothreadPin,
+    MemNode,
+    NumaMemory,
+    Pinning,
+    PinningPolicy,
+    VcpuPin,
+    threads_on,
+)
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
 from ._ledger import policy_of
@@ -27,12 +38,16 @@ class Side:
     """A state of a VM, with the policy that it follows there.
 
     ``pins`` are those that the policy chose, or else the user's own; ``limit`` is the ``cpuset`` that the user gave it.
+    Of a VM that runs, ``home`` are the pins of a definition of the same making, and ``held`` the cells that have most
+    of its memory.
     """
 
     domain: Domain
     policy: PinningPolicy
     pins: Pinning
     limit: Optional[str] = None
+    home: Optional[Pinning] = None
+    held: FrozenSet[int] = frozenset()
 
     @property
     def live(self) -> bool:
@@ -100,6 +115,12 @@ def target(limit: Optional[str], room: Room) -> FrozenSet[int]:
     return shared if limit in (None, AUTO) else parse_cpuset(limit or "") & shared or shared
 
 
+def is_widened(side: Side, room: Room) -> bool:
+    """Whether threads float on other CPUs than in their user's set, because none of those is shared."""
+    limit = None if side.placed or side.limit in (None, AUTO) or not _floats(side) else side.limit
+    return limit is not None and not parse_cpuset(limit) & room.shared
+
+
 def is_everything(room: Room) -> bool:
     """Whether floating threads may run anywhere, so that nothing need be said about them."""
     return room.shared == room.cpus
@@ -152,10 +173,10 @@ def _all_threads(side: Side, pins: Pinning, cpus: str) -> Pinning:
 
 def _beside(side: Side, room: Room) -> Tuple[Pinning, Optional[Following]]:
     """Return the pins that a policy chose, with the threads that share CPUs on those near them."""
-    guest, pins = guest_of(side.domain), side.pins
-    rest = near_or_any(used_cells(guest, side.policy, pins, room), room)
+    guest, pins, home = guest_of(side.domain), side.pins, at_home(side, room)
+    rest = near_or_any(used_cells(guest, side.policy, home, room), room)
     if side.policy.policy == "numa":
-        homes = host_cells(guest, pins, room)
+        homes = host_cells(guest, home, room)
         near = [near_or_any(homes[cell.id], room) for cell in guest.cells]
         found = [VcpuPin(vcpu, cpus) for cell, cpus in zip(guest.cells, near) for vcpu in cell.vcpus]
         pins = replace(pins, vcpus=tuple(sorted(found, key=lambda pin: pin.vcpu)))
@@ -168,10 +189,51 @@ def _beside(side: Side, room: Room) -> Tuple[Pinning, Optional[Following]]:
     return pins, Following(rest, side.limit) if side.limit and rest else None
 
 
+def at_home(side: Side, room: Room) -> Pinning:
+    """Return the pins that a policy chose, with the memory near which the threads that share CPUs belong.
+
+    The memory of a running VM need not be bound as its policy says before the next start. Then its definition tells, if
+    that is of the same making; else what is bound, or where it is, as far as there are CPUs enough.
+    """
+    if not side.live:
+        return side.pins
+    if side.home is not None:
+        return replace(side.pins, memory=side.home.memory, cells=side.home.cells)
+    guest, near = guest_of(side.domain), replace(side.pins, memory=None, cells=())
+    there = replace(near, memory=_memory_there(side, guest, near, room), cells=_cells_there(side))
+    fits = side.policy.policy != "numa" or enough_shared(guest, host_cells(guest, there, room), room)
+    return there if fits else near
+
+
+def _memory_there(side: Side, guest: Guest, near: Pinning, room: Room) -> Optional[NumaMemory]:
+    bound = side.domain.pinning
+    if len(guest.cells) > 1 or bound.cells:
+        # Nobody knows which of the guest's cells has what, unless each is bound.
+        return None
+    ids = frozenset() if bound.memory is None or bound.memory.mode == "preferred" else nodes_of(bound)
+    if not ids and side.policy.policy == "numa" and not side.held & host_cells(guest, near, room)[guest.cells[0].id]:
+        ids = side.held
+    ids = _allowed(side, ids)
+    return NumaMemory(side.policy.memory_mode, format_cpuset(ids)) if ids else None
+
+
+def _cells_there(side: Side) -> Tuple[MemNode, ...]:
+    cells = [(cell, _allowed(side, parse_cpuset(cell.node))) for cell in side.domain.pinning.cells]
+    return tuple(replace(cell, node=format_cpuset(ids)) for cell, ids in cells if ids)
+
+
+def _allowed(side: Side, ids: FrozenSet[int]) -> FrozenSet[int]:
+    return ids if side.policy.host_cells is None else ids & side.policy.host_cells
+
+
 def near_or_any(ids: FrozenSet[int], room: Room) -> str:
     """Return the shared CPUs of some cells, or all where none is in them."""
-    near = frozenset(cpu for cell in room.cells if cell.id in ids for cpu in cell.shared)
-    return format_cpuset(near or room.shared)
+    return format_cpuset(shared_in(ids, room) or room.shared)
+
+
+def shared_in(ids: FrozenSet[int], room: Room) -> FrozenSet[int]:
+    """Return the shared CPUs of some cells."""
+    return frozenset(cpu for cell in room.cells if cell.id in ids for cpu in cell.shared)
 
 
 def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSet[int]]:
@@ -193,6 +255,12 @@ def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSe
         # The memory of CPUs in a cell without any is elsewhere anyway.
         found[cell.id] = near | home if near & home or not near & with_memory else home or near
     return found
+
+
+def enough_shared(guest: Guest, homes: Mapping[int, FrozenSet[int]], room: Room) -> bool:
+    """Whether the cells in which those of a guest have their CPUs have a shared one for each vCPU."""
+    loads = [homes[cell.id] for cell in guest.cells for vcpu in cell.vcpus]
+    return all(loads.count(ids) <= len(shared_in(ids, room)) for ids in loads)
 
 
 def used_cells(guest: Guest, policy: PinningPolicy, pins: Pinning, room: Room) -> FrozenSet[int]:

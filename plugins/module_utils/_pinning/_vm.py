@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import FrozenSet, Mapping, Optional, Tuple
+from typing import FrozenSet, List, Mapping, Optional, Tuple
 
-from .._domain import PinningPolicy
+from .._domain import Pinning, PinningPolicy
 from .._errors import FleetError
 from ._guest import Guest, guest_of
 from ._promise import starting
@@ -49,10 +49,18 @@ class Vm:
     @property
     def sides(self) -> Tuple[Side, ...]:
         """The states as they are to be, as far as that is decided; those that no wish is for stay."""
-        if self.decided is not None:
-            decided = {side.live: side for side in self.decided}
-            return tuple(decided.get(side.live, side) for side in self.present)
-        return tuple(side for side in self.present if side not in self.touched)
+        if self.decided is None:
+            return tuple(side for side in self.present if side not in self.touched)
+        decided = {side.live: side for side in self.decided}
+        found = tuple(decided.get(side.live, side) for side in self.present)
+        return tuple(self._at_home(side, found[-1]) for side in found)
+
+    def _at_home(self, side: Side, last: Side) -> Side:
+        """Return a state with what is known of the memory near which its threads belong."""
+        if not side.live or not side.placed:
+            return side
+        of_one_making = not last.live and last.policy == side.policy and _alike(side.pins, last.pins)
+        return replace(side, home=last.pins if of_one_making else None, held=most_held(self.resident.held_kib))
 
     @property
     def runs(self) -> bool:
@@ -71,7 +79,8 @@ class Vm:
 def vm_of(resident: Resident, wish: Optional[Wish], isolation: FrozenSet[int]) -> Vm:
     """Return a VM before anything is decided; ``isolation`` is as in ``side_of``."""
     states = [domain for domain in (resident.live, resident.defined) if domain is not None]
-    found = Vm(resident, wish, tuple(side_of(domain, isolation) for domain in states), guest_of(states[0]))
+    guest = guest_of(states[0]) if resident.live else starting(states[0])
+    found = Vm(resident, wish, tuple(side_of(domain, isolation) for domain in states), guest)
     if wish is None:
         return replace(found, decided=found.present)
     if not found.touched:
@@ -83,6 +92,22 @@ def vm_of(resident: Resident, wish: Optional[Wish], isolation: FrozenSet[int]) -
             option="apply_to",
         )
     return replace(found, guest=_guest(found))
+
+
+def _alike(one: Pinning, other: Pinning) -> bool:
+    """Whether the vCPUs that have pins in both states have the same."""
+    pins = {pin.vcpu: pin.cpus for pin in one.vcpus}
+    both = [pin for pin in other.vcpus if pin.vcpu in pins]
+    return bool(both) and all(pins[pin.vcpu] == pin.cpus for pin in both)
+
+
+def most_held(held_kib: Mapping[int, int]) -> FrozenSet[int]:
+    """Return the fewest cells that have more than half of a VM's memory."""
+    most: List[int] = []
+    for cell in sorted(held_kib, key=lambda cell: (-held_kib[cell], cell)):
+        if held_kib[cell] and 2 * sum(held_kib[each] for each in most) <= sum(held_kib.values()):
+            most.append(cell)
+    return frozenset(most)
 
 
 def _guest(vm: Vm) -> Guest:

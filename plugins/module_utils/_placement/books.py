@@ -61,9 +61,10 @@ class Books:
             self._floating.update(self._hosts)
         self._residents: Dict[str, List[int]] = {}
         for vm in (*snapshot.vms, *snapshot.leftovers):
-            if vm.tied and self._hosts[vm.host].cpus is not None:
-                pins = vm.pinning if is_placing(vm.stored) else vm.own_pinning
-                self._residents.setdefault(vm.host, []).append(self._number(vm, vm.host, pins, here=True))
+            # What a VM has while it runs and what it is to start with are both its own.
+            for state in (vm.states or (vm,)) if vm.tied and self._hosts[vm.host].cpus is not None else ():
+                pins = state.pinning if is_placing(state.stored) else state.own_pinning
+                self._residents.setdefault(vm.host, []).append(self._number(state, vm.host, pins, here=True))
 
     def start(self, host: str) -> Moment:
         """Return how a host is before anything moves."""
@@ -114,6 +115,10 @@ class Books:
         """Return the pins of an entry; a ``cpuset`` of the user's own is as the user wants it."""
         return self._entries[number].tenant.pins
 
+    def parts(self, number: int) -> Tuple[Part, ...]:
+        """Return the memory that an entry must have in certain cells."""
+        return self._entries[number].parts
+
     def owned(self, host: str, moment: Moment) -> FrozenSet[int]:
         """Return the CPUs that VMs have for themselves at a moment, with those that stay empty beside them."""
         return frozenset(cpu for number in moment for claim in self._others(host, number).claims for cpu in claim.all)
@@ -140,7 +145,8 @@ class Books:
     def look(self, host: str) -> int:
         """Return a number that hosts share which give VMs the same before anything moves; names make no difference."""
         there = self._hosts[host]
-        entries = sorted(repr(replace(self._entries[number].tenant, name="", uuid="")) for number in self.start(host))
+        found = [self._entries[number] for number in self.start(host)]
+        entries = sorted(repr((replace(entry.tenant, name="", uuid=""), entry.parts)) for entry in found)
         cpus = (there.isolated_cpus, there.offline_cpus, there.machine_cpus, there.reserved_cpus)
         return self._looks.setdefault((there.cells, cpus, host in self._floating, tuple(entries)), len(self._looks))
 
@@ -177,7 +183,8 @@ class Books:
         guest = vm.guest
         threads = (None, ()) if guest is None else (guest.vcpus, guest.iothreads)
         tenant = Tenant(vm.name, vm.key, vm.active, vm.policy, pins, *threads)
-        entry = Entry(vm.key, host, tenant, parts_of(guest, pins, self._hosts[host].cells or ()), here)
+        parts = parts_of(vm.running.guest, pins, self._hosts[host].cells or ())
+        entry = Entry(vm.key, host, tenant, parts, here)
         if entry not in self._numbers:
             self._numbers[entry] = len(self._entries)
             self._entries.append(entry)

@@ -15,16 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
-from .._domain import Pinning
-from .._pinning import Guest
+from .._domain import AUTO, Pinning
+from .._pinning import BASE_PAGE_KIB, Guest
 from .._topology import Cell, parse_cpuset
 from .resources import UNLIMITED
-
-# In place of a set: libvirt asks numad at start.
-AUTO = "auto"
-
-# The largest page that is not huge on any architecture.
-BASE_PAGE_KIB = 64
 
 # By cell and size of its pages (None: base pages); huge pages are counted, other memory is in KiB.
 Amounts = Dict[Tuple[int, Optional[int]], int]

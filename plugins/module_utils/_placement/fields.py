@@ -122,6 +122,11 @@ class Fields:
             raise FleetError(message, code=self.code, object=self.where, unknown=unknown)
 
 
+def named(fields: Fields, kind: str) -> Fields:
+    """Return the same fields under the object's name, which says more than its position in a list."""
+    return Fields(fields.data, f"{kind} {fields.required_text('name')}", fields.code)
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -133,6 +133,8 @@ class Vm:
 
     ``stored`` is the pinning policy stored with it and ``following`` what its XML says of pins that follow the host.
     ``guest`` is what it asks of a host's CPUs and cells, of VMs that are ``tied`` and described so far.
+    ``states`` are the VM as it runs and as it is defined, where these ask for different things; then the rest is what
+    both ask for together.
     ``twins`` are hosts on which an active domain with the same UUID was seen too: a migration under way or its
     leftover.
     """
@@ -162,6 +164,7 @@ class Vm:
     dirty_mib_s: Optional[float] = None
     blockers: Tuple[str, ...] = ()
     twins: Tuple[str, ...] = ()
+    states: Tuple[Vm, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -187,9 +190,16 @@ class Vm:
     @cached_property
     def tied(self) -> bool:
         """Whether it takes certain CPUs, cells or huge pages of a host; all others take what is left."""
+        if any(state.tied for state in self.states):
+            return True
         at_home = self.home.pins if self.home is not None else None
         pinned = has_pins(self.own_pinning) or (at_home is not None and has_pins(at_home))
         return pinned or is_placing(self.stored) or self.huge_pages_kib is not None
+
+    @property
+    def running(self) -> Vm:
+        """The VM as it runs, or else as it is defined."""
+        return self.states[0] if self.states else self
 
     @property
     def key(self) -> str:

@@ -11,16 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Optional, Tuple
 
-from .._domain import Following, IothreadPin, Pinning, VcpuPin, threads_on
+from .._domain import AUTO, Following, IothreadPin, Pinning, VcpuPin, threads_on
 from .._topology import format_cpuset, parse_cpuset
 from .books import Moment
 from .model import Host, Vm
 from .problem import Problem
 from .seat import shared_cpus, wanted_pinning
 from .solve import Solution
-
-# In place of a set: libvirt asks numad at start.
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,10 @@ class Given:
     def changes(self, vm: Vm) -> bool:
         """Whether this differs from what the VM has."""
         # The policy only says who chose the pins; libvirt gets the same XML either way.
-        return replace(self.pins, policy=vm.pinning.policy) != vm.pinning or self.following != vm.following
+        return any(
+            replace(self.pins, policy=state.pinning.policy) != state.pinning or self.following != state.following
+            for state in vm.states or (vm,)
+        )
 
 
 def given_pins(problem: Problem, solution: Solution) -> Dict[int, Given]:

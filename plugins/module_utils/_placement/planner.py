@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from .._topology import format_cpuset
 from . import warnings
 from .answer import Answer, Candidates, Move, Shortage, Unplaced, Wave
+from .cell_warnings import of_cells
 from .estimate import bounds, move_seconds
 from .exact import EXHAUSTED, FOUND, LIMIT
 from .greedy import choice_of
@@ -67,6 +68,7 @@ def answer(request: Request, snapshot: Snapshot, now_s: Optional[int] = None) ->
         candidates=_candidates(problem, stuck, request, snapshot) if request.question == "place" else (),
         warnings=(
             *warnings.of_moves(pairs, hosts),
+            *(of_cells(problem, solution) if moved else ()),
             *warnings.of_snapshot(snapshot, vms, considered, request.options.max_age_s, now_s),
         ),
     )

@@ -252,7 +252,7 @@ def _kinds(
     numbers: List[int] = []
     for vm, name in enumerate(names):
         # What a tied VM leaves free is its own wherever somebody may come.
-        unlike = names.count(name) > 1 or (vms[vm].tied and source[vm] in reached)
+        unlike = names.count(name) > 1 or bool(vms[vm].states) or (vms[vm].tied and source[vm] in reached)
         own = vm if unlike else _ties(vms[vm])
         numbers.append(kinds.setdefault((demands[vm], source[vm], candidates[vm], own), len(kinds)))
     return tuple(numbers)
@@ -263,7 +263,7 @@ def _ties(vm: Vm) -> Optional[Tuple[object, ...]]:
     if not vm.tied:
         return None
     guest = None if vm.guest is None else replace(vm.guest, name="", uuid="")
-    return vm.policy, guest, None if vm.is_placed else vm.pinning, vm.home
+    return vm.policy, guest, None if vm.is_placed else vm.own_pinning, vm.home
 
 
 def _sizes(demands: Sequence[Vector], hosts: Sequence[Host]) -> Tuple[int, ...]:

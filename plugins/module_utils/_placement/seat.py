@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, FrozenSet, Mapping, Optional, Tuple, Union
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
-from .._domain import Pinning, PinningPolicy
+from .._domain import AUTO, Pinning, PinningPolicy
 from .._pinning import (
     Guest,
     HostCpus,
@@ -22,6 +22,7 @@ from .._pinning import (
     exclusive_cpus,
     fit_pinning,
     move_pinning,
+    pinned_cpus,
     place,
     room_of,
 )
@@ -37,12 +38,25 @@ _LAST = 1 << 20
 def wanted_pinning(vm: Vm, host: Host) -> Pinning:
     """Return the pins to be had on a host: at home those the VM had there, elsewhere those it has now."""
     at_home = vm.home.pins if vm.home is not None and vm.home.is_host(host) else None
-    return vm.own_pinning if at_home is None else at_home
+    if at_home is None:
+        return vm.own_pinning
+    if at_home.cpuset not in (None, AUTO) and parse_cpuset(at_home.cpuset or "") == isolation(host):
+        at_home = replace(at_home, cpuset=None)
+    # Pins of a time before somebody asked for none are not wanted any more.
+    given_up = vm.policy.policy == "none" and vm.stored is not None and at_home.is_pinned
+    return Pinning(cpuset=at_home.cpuset) if given_up else at_home
 
 
 def host_cpus(host: Host) -> HostCpus:
     """Return how a host divides its CPUs."""
     return HostCpus(host.isolated_cpus, host.offline_cpus, host.machine_cpus, host.reserved_cpus)
+
+
+def isolation(host: Host) -> FrozenSet[int]:
+    """Return the CPUs that a host's isolation leaves to threads without pins, none where it isolates none."""
+    online = host.cpus or frozenset()
+    usable = online if host.machine_cpus is None else online & host.machine_cpus
+    return usable - host.isolated_cpus if online & host.isolated_cpus else frozenset()
 
 
 def shared_cpus(host: Host, owned: FrozenSet[int]) -> FrozenSet[int]:
@@ -72,9 +86,11 @@ def seat(vm: Vm, host: Host, taken: Taken) -> Union[Pinning, Misfit]:
     A policy makes new pins; the user's own are kept, and what others own is replaced. A ``cpuset`` is left as its user
     wants it.
     """
-    if vm.guest is None or not vm.is_placed:
-        return _kept(vm, host, taken)
-    return _placed(vm, vm.guest, host, taken)
+    found = _placed(vm, vm.guest, host, taken) if vm.guest and vm.is_placed else _kept(vm, host, taken)
+    if vm.states and not isinstance(found, Misfit):
+        # It was chosen for the memory with which the VM is to start again; what it runs with comes first.
+        return _short(vm.running, found, host, taken) or found
+    return found
 
 
 def _placed(vm: Vm, guest: Guest, host: Host, taken: Taken) -> Union[Pinning, Misfit]:
@@ -118,15 +134,56 @@ def _kept(vm: Vm, host: Host, taken: Taken) -> Union[Pinning, Misfit]:
     if is_placing(vm.stored):
         # What it asks for is not known, so that its pins can only be carried over.
         wanted = vm.pinning
-    allowed = cpus - taken.owned
-    misfit = fit_pinning(wanted, allowed, host.nodes)
+    allowed, isolated = cpus - taken.owned, host.isolated_cpus if isolation(host) else frozenset()
+    away = _off_isolated(wanted, isolated, cpus) if isolated & pinned_cpus(wanted) else wanted
+    misfit = fit_pinning(away, allowed, host.nodes)
     if misfit is not None:
         return _because_owned(misfit, cpus, taken)
-    pins = replace(move_pinning(wanted, allowed, _reluctance(host, taken)), cpuset=wanted.cpuset)
+    pins = replace(move_pinning(away, allowed, _reluctance(host, taken)), cpuset=wanted.cpuset)
+    mixed = _spread(pins) & isolated
+    if mixed:
+        return _because_isolated(pins, mixed, len(allowed - isolated))
     if not shared_cpus(host, taken.owned):
         return no_shared_cpu(host)
     short = _short(vm, pins, host, taken)
     return pins if short is None else short
+
+
+def _sets(pins: Pinning) -> List[FrozenSet[int]]:
+    """Return the CPUs of each thread that has several."""
+    texts = [pin.cpus for pin in pins.vcpus] + [pin.cpus for pin in pins.iothreads] + [pins.emulator or AUTO]
+    return [cpus for cpus in (parse_cpuset(text) for text in texts if text != AUTO) if len(cpus) > 1]
+
+
+def _spread(pins: Pinning) -> FrozenSet[int]:
+    return frozenset(cpu for cpus in _sets(pins) for cpu in cpus)
+
+
+def _off_isolated(pins: Pinning, isolated: FrozenSet[int], cpus: FrozenSet[int]) -> Pinning:
+    """Return the pins with CPUs that do not exist for isolated ones in sets of several, so that others replace them."""
+    free = max(cpus | pinned_cpus(pins)) + 1
+    new = {cpu: free + index for index, cpu in enumerate(sorted(isolated & _spread(pins)))}
+
+    def off(text: str) -> str:
+        several = text != AUTO and len(parse_cpuset(text)) > 1
+        return format_cpuset(new.get(cpu, cpu) for cpu in parse_cpuset(text)) if several else text
+
+    return replace(
+        pins,
+        vcpus=tuple(replace(pin, cpus=off(pin.cpus)) for pin in pins.vcpus),
+        iothreads=tuple(replace(pin, cpus=off(pin.cpus)) for pin in pins.iothreads),
+        emulator=off(pins.emulator) if pins.emulator else None,
+    )
+
+
+def _because_isolated(pins: Pinning, mixed: FrozenSet[int], free: int) -> Misfit:
+    text = (
+        f"has {free} CPUs that are neither isolated nor another VM's, too few for pins to several CPUs: isolated ones "
+        "are for pins to one CPU, for the scheduler does not spread threads over them"
+    )
+    return Misfit(
+        "policy_isolation", text, {"cpus": free, "needed_cpus": len(_spread(pins)), "isolated": sorted(mixed)}
+    )
 
 
 def _because_owned(misfit: Misfit, cpus: FrozenSet[int], taken: Taken) -> Misfit:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from .._cpu import CpuOptions
-from .._domain import MIGRATION_MODES, PinningPolicy, ResourceWish
+from .._domain import MIGRATION_MODES, PinningPolicy, ResourceWish, given_pins
 from .._errors import FleetError
 
 Settings = Dict[str, Any]
@@ -158,9 +158,12 @@ def check_values(settings: Settings, vm: str, profile: Optional[str]) -> None:
 
 
 def _read_pinning(pinning: Mapping[str, Any]) -> None:
-    # Without a policy of its own it changes the one that is stored with the VM.
-    if "policy" in pinning:
-        PinningPolicy.from_dict({**pinning, "emulator": pinning.get("emulator_threads")})
+    # Without a policy of its own it changes the one that is stored with the VM, and dedicated takes every other option.
+    PinningPolicy.from_dict({"policy": "dedicated", **pinning, "emulator": pinning.get("emulator_threads")})
+    if pinning.get("pins") is not None:
+        if not isinstance(pinning["pins"], Mapping):
+            raise FleetError("pins is no mapping. Give it as a mapping.", option="pins")
+        given_pins(pinning["pins"], pinning.get("policy"))
 
 
 def _read_cpu(cpu: Mapping[str, Any]) -> None:

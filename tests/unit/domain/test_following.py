@@ -28,9 +28,10 @@ from tests.unit.pinning.residents import pins
 PLAIN = "<domain><name>web</name><uuid>u</uuid><memory>4</memory><vcpu>2</vcpu></domain>"
 LIVE = PLAIN.replace("<domain>", "<domain id='3'>")
 NARROWED = Following("0-3", "0-5", ("emulator",))
+BROKEN_OFF = Following("0-3", None, ("vcpu1",), ("0-2", "4"))
 
 
-@pytest.mark.parametrize("following", [Following("0-3"), Following("0-3", "0-5"), NARROWED])
+@pytest.mark.parametrize("following", [Following("0-3"), Following("0-3", "0-5"), NARROWED, BROKEN_OFF])
 def test_data_and_xml_give_the_same_record_back(following: Following) -> None:
     policy = Policy(following=following)
     assert Following.from_dict(following.as_dict()) == following
@@ -67,10 +68,11 @@ def test_a_record_without_cpus_is_refused() -> None:
         (pins("0-3 2 | 0-3"), NARROWED, Pinning("manual", pins("0 2").vcpus[1:], "0-3", cpuset="0-5")),
         (pins("0-3", "strict 1"), Following("0-3"), pins("", "strict 1", policy="manual")),
         (pins("0-3 0-2"), Following("0-2", own=("vcpu1",)), pins("0-3 0-2", policy="manual")),
+        (pins("0-2 4 | 4"), BROKEN_OFF, Pinning("manual", pins("0 4").vcpus[1:])),
     ],
 )
 def test_what_equals_the_record_is_ours(present: Pinning, following: Following | None, own: Pinning) -> None:
-    assert own_pins(present, following) == own
+    assert own_pins(present, following, live=True) == own
 
 
 @pytest.mark.parametrize(

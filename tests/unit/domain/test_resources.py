@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import same_cpu
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     Following,
     GuestCell,
@@ -23,6 +24,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     policy_of_domain,
     resources_of,
     resources_text,
+    with_cpu,
     with_pinning,
     with_policy,
     with_resources,
@@ -228,7 +230,59 @@ def test_a_cell_that_goes_takes_its_distances_along() -> None:
 
     assert etree.fromstring(written).find(".//distances") is None
     assert parse_domain(written).guest_cells == cells(("0-3", 4096))
-    assert etree.fromstring(shaped(vm(cpu=NUMA), {"cells": 0})).find("cpu/numa") is None
+    shared = "<memoryBacking><access mode='shared'/></memoryBacking>"
+    assert etree.fromstring(shaped(vm(shared, cpu=NUMA), {"cells": 0})).find("cpu/numa") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "words"),
+    [
+        (NUMA, 0, ["cell 0 has memory with memAccess='shared', which <memoryBacking> does not have", "cell 1 has"]),
+        (NUMA.replace("memAccess='shared'/>", "/>"), 1, None),
+        (NUMA.replace("memAccess='shared'>", ">"), 1,
+         ["cell 1 has memory with memAccess='shared', which the other cells do not have"]),
+        (NUMA.replace("memAccess='shared'", "memAccess='private'"), 0, None),
+        (NUMA.replace("memAccess='shared'", "discard='no'"), 0, None),
+        (NUMA.replace("memAccess='shared'", "discard='yes'"), 0, ["discard='yes'"]),
+    ],
+)  # fmt: skip
+def test_a_cell_does_not_take_along_how_memory_is_made(before: str, count: int, words: list[str] | None) -> None:
+    if words is None:
+        shaped(vm(cpu=before), {"cells": count})
+        return
+
+    error = refused(vm(cpu=before), {"cells": count})
+
+    assert (error.code, [word in error.msg for word in words]) == ("in_use", [True] * len(words)), error.msg
+
+
+def test_how_the_memory_of_the_vm_is_made_goes_for_cells_that_go() -> None:
+    backing = "<memoryBacking><access mode='shared'/><discard/></memoryBacking>"
+
+    shaped(vm(backing, cpu=NUMA.replace("memAccess='shared'", "discard='yes'")), {"cells": 0})
+    shaped(vm(backing, cpu=NUMA.replace("memAccess='shared'>", ">")), {"cells": 1})
+
+
+@pytest.mark.parametrize("xml", [vm(vcpus=8, cpu=NUMA), vm(cpu="<feature name='x'/>"), vm().replace("<cpu></cpu>", "")])
+def test_cpu_and_resources_can_be_written_in_either_order(xml: str) -> None:
+    cpu = "<cpu mode='custom'><model>Haswell</model><feature name='md-clear' policy='require'/></cpu>"
+    data = {"vcpus": {"topology": {"threads": 2}}, "cells": 4 if "numa" in xml else 2}
+
+    cpu_first, cpu_last = shaped(with_cpu(xml, cpu), data), with_cpu(shaped(xml, data), cpu)
+
+    assert resources_of(parse_domain(cpu_first)) == resources_of(parse_domain(cpu_last))
+    found = [etree.fromstring(written).find("cpu") for written in (cpu_first, cpu_last)]
+    assert [[child.tag for child in each] for each in found] == [["model", "topology", "feature", "numa"]] * 2
+    assert same_cpu(*(etree.tostring(each, encoding="unicode") for each in found))
+
+
+def test_a_cell_of_memory_alone_has_no_set_of_vcpus() -> None:
+    data = {"cells": [{"vcpus": "0-3", "memory_kib": 1024 * MIB}, {"vcpus": "", "memory_kib": 3072 * MIB}]}
+
+    for before in ("", NUMA):
+        written = shaped(vm(cpu=before), data)
+        assert parse_domain(written).guest_cells == cells(("0-3", 1024), ("", 3072))
+        assert [cell.get("cpus") for cell in etree.fromstring(written).findall("cpu/numa/cell")] == ["0-3", None]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +363,18 @@ def test_what_other_settings_need_does_not_go(part: str, data: dict[str, Any], w
     error = refused(vm(part), data, drop_pins=True)
 
     assert (error.code, words in error.msg) == ("in_use", True), error.msg
+
+
+@pytest.mark.parametrize(("count", "gone"), [(1, [1]), (0, [0, 1])])
+def test_a_cell_with_interconnects_does_not_go(count: int, gone: list[int]) -> None:
+    links = (
+        "<interconnects><latency initiator='0' target='1' type='access' value='5'/>"
+        "<bandwidth initiator='0' target='1' type='access' value='204800' unit='KiB'/></interconnects></numa>"
+    )
+    xml = vm("<memoryBacking><access mode='shared'/></memoryBacking>", cpu=NUMA.replace("</numa>", links))
+
+    assert refused(xml, {"cells": count}).facts["used"] == [f"an interconnect is for cell {cell}" for cell in gone]
+    shaped(xml, {"iothreads": 1})
 
 
 def test_a_cell_with_a_dimm_does_not_go() -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Threads and memory of QEMU processes, from what the kernel writes into /proc."""
+"""Threads of QEMU processes, from what the kernel writes into /proc."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.threads im
     Thread,
     allowed_cpus,
     find_pid,
-    memory_by_node,
     parse_cgroup,
-    parse_numa_maps,
     parse_thread,
     read_process,
 )
@@ -27,13 +25,6 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import
 UUID = "11111111-2222-3333-4444-555555555555"
 SCOPE = r"machine.slice/machine-qemu\x2d1\x2dweb.scope/libvirt"
 STATUS = "Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t{}\nMems_allowed_list:\t0-1\n"
-NUMA_MAPS = """\
-55aef1f07000 default heap anon=2036 dirty=2036 active=0 N0=1183 N1=853 kernelpagesize_kB=4
-7f1681e00000 prefer (many):0 anon=24064 dirty=24064 active=0 N0=24064 kernelpagesize_kB=4
-7fec00000000 bind:1 file=/dev/hugepages/libvirt/qemu/1-web/pc.ram huge anon=3 dirty=3 N1=3 kernelpagesize_kB=2048
-7fec112d5000 default stack:1
-7fec112d6000 default file=/usr/lib/N3=4 mapped=2 N1=2 kernelpagesize_kB=4
-"""
 
 
 def write(root: Path, **files: str) -> None:
@@ -161,19 +152,3 @@ def test_allowed_are_the_cpus_of_the_vm_not_those_of_its_emulator(
     write(tmp_path, **{"proc/70/cgroup": cgroup + "\n"})
     write(tmp_path, **{f"sys/fs/cgroup/{name}": text + "\n" for name, text in files.items()})
     assert allowed_cpus(70, tmp_path) == (None if expected is None else parse_cpuset(expected))
-
-
-def test_memory_counts_pages_of_every_size() -> None:
-    assert parse_numa_maps(NUMA_MAPS.splitlines()) == {0: 4 * (1183 + 24064), 1: 4 * (853 + 2) + 3 * 2048}
-
-
-def test_memory_of_a_process_with_too_many_mappings_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "MAX_MAPPINGS", 5)
-    assert parse_numa_maps(NUMA_MAPS.splitlines())
-    assert parse_numa_maps([*NUMA_MAPS.splitlines(), "7fec112d7000 default N0=1 kernelpagesize_kB=4"]) == {}
-
-
-def test_memory_that_cannot_be_read_is_not_known(tmp_path: Path) -> None:
-    assert memory_by_node(70, tmp_path) == {}
-    write(tmp_path, **{"proc/70/numa_maps": NUMA_MAPS})
-    assert memory_by_node(70, tmp_path) == parse_numa_maps(NUMA_MAPS.splitlines())

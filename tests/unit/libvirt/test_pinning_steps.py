@@ -92,6 +92,7 @@ def test_floating_threads_leave_before_and_come_back_after_those_who_own_cpus() 
         ("own", "policy of the running VM"),
         ("own", "vCPU 0 on CPU 3"),
         ("both", "vCPU 0 on CPU 1-2"),
+        ("both", "policy of the running VM"),
         ("gains", "vCPU 0 on CPU 0-2"),
     ]
 
@@ -171,6 +172,21 @@ def test_pin_that_stays_behind_is_known_to_be_ours(
 ) -> None:
     found = policy_put_back(live, {thread: frozenset(cpus) for thread, cpus in before.items()})
     assert found == Policy(following=expected)
+
+
+def test_thread_without_a_pin_is_put_back_to_where_it_counts_as_ours() -> None:
+    """A vCPU that was plugged meanwhile, for one; libvirt cannot take its pin away any more."""
+    plugged = replace(domain("a", emulator="0-2"), policy=Policy(following=Following("0-2")))
+    found = steps_of((goal("a", on("0-1"), following_live=Following("0-1")),), {"a": plugged}, {}, {}, ONLINE, "both")
+    pins = {step.thread: step for step in found if isinstance(step, PinThread)}
+    assert {thread: (step.before, step.back) for thread, step in pins.items()} == {
+        VCPU: (ONLINE, frozenset({0, 1, 2})),
+        EMULATOR: (frozenset({0, 1, 2}), frozenset({0, 1, 2})),
+    }
+    # Not where that is impossible now, and not where a policy chose the pins.
+    for stored in (Policy(following=Following("0-7")), Policy(pinning=DEDICATED, following=Following("0-2"))):
+        again = steps_of((goal("a", on("1")),), {"a": replace(plugged, policy=stored)}, {}, {}, ONLINE, "both")
+        assert [step.back for step in again if isinstance(step, PinThread) and step.thread == VCPU] == [ONLINE]
 
 
 def test_what_is_stored_already_is_put_back() -> None:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
@@ -34,7 +36,9 @@ class Host:
         self.xml: str | None = xml
         self.kept: Callable[[str], str] = str
         self.defined: list[str] = []
+        self.persistent = True
         self.name = lambda: "a"
+        self.isPersistent = lambda: self.persistent
         self.XMLDesc = lambda flags: self._read()
         self.defineXMLFlags = lambda xml, flags: self._define(xml)
 
@@ -57,10 +61,14 @@ def _libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failing(error: BaseException, *bodies: Callable[[Undo], object]) -> NoReturn:
     """Do all this, and then fail."""
-    with all_or_nothing() as steps:
+    doing(*bodies, lambda steps: fail(error))
+    raise AssertionError("it did not fail")
+
+
+def doing(*bodies: Callable[[Undo], object], **options: Any) -> None:
+    with all_or_nothing(**options) as steps:
         for body in bodies:
             body(steps)
-        raise error
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -74,11 +82,11 @@ def test_what_was_done_is_taken_back_newest_first_and_the_error_says_so() -> Non
             FleetError("No.", "refused", vm="c"),
             lambda steps: steps.add("a", lambda: done.append("first")),
             lambda steps: steps.add("b", lambda: done.append("second")),
-            lambda steps: steps.add("c", lambda: False),
         )
 
     assert done == ["second", "first"]
-    assert (caught.value.msg, caught.value.code) == ("No. Changed back: a, b.", "refused")
+    assert caught.value.msg == "No. Everything was put back as it was. Remove the cause, then try again."
+    assert caught.value.code == "refused"
     assert caught.value.facts == {"vm": "c", "rolled_back": True, "not_rolled_back": []}
 
 
@@ -92,8 +100,9 @@ def test_a_step_that_fails_keeps_no_other_from_being_taken_back() -> None:
         )
 
     assert done == ["a"]
-    assert caught.value.msg == "No. Changed back: a. VM b could not be changed back: Changing VM b back: gone"
-    assert [step["vm"] for step in caught.value.facts["not_rolled_back"]] == ["b"]
+    told = "Not put back as it was: VM b (Changing VM b back: gone). Look at these VMs, then try again."
+    assert caught.value.msg == f"No. {told}"
+    assert caught.value.facts["not_rolled_back"] == [{"vm": "b", "msg": "Changing VM b back: gone"}]
     assert not caught.value.facts["rolled_back"]
 
 
@@ -148,3 +157,115 @@ def test_a_vm_that_has_left_does_not_come_back() -> None:
 
     assert (host.xml, host.defined) == (None, ["new"])
     assert [step["vm"] for step in caught.value.facts["not_rolled_back"]] == ["a"]
+
+
+def test_vm_that_has_lost_its_definition_is_not_defined_by_a_change() -> None:
+    """A running VM without a definition gives XML all the same."""
+    host = Host("old")
+    host.persistent = False
+    with pytest.raises(FleetError) as caught:
+        failing(FleetError("Not reached."), lambda steps: redefine(host, steps, host, lambda xml: "new"))
+
+    assert (caught.value.code, caught.value.facts["not_rolled_back"], host.defined) == ("changed_meanwhile", [], [])
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "words"),
+    [({"persistent": False}, "no definition any more"), ({"xml": "edited"}, "changed meanwhile")],
+    ids=["removed", "edited"],
+)
+def test_definition_that_others_remove_or_change_meanwhile_is_not_taken_back(
+    meanwhile: dict[str, object], words: str
+) -> None:
+    host = Host("old")
+    with pytest.raises(FleetError) as caught:
+        failing(
+            FleetError("No."),
+            lambda steps: redefine(host, steps, host, lambda xml: "new"),
+            lambda steps: vars(host).update(meanwhile),
+        )
+
+    assert host.defined == ["new"]
+    ((vm, text),) = [(step["vm"], step["msg"]) for step in caught.value.facts["not_rolled_back"]]
+    assert vm == "a"
+    assert words in text
+
+
+def test_what_libvirt_made_of_a_definition_is_no_edit_of_others() -> None:
+    host = Host("old")
+    host.kept = lambda xml: xml if xml == "old" else "new, tidied"
+    with pytest.raises(FleetError) as caught:
+        failing(
+            FleetError("No."),
+            lambda steps: redefine(host, steps, host, lambda xml: xml if xml == "new, tidied" else "new"),
+        )
+
+    assert (caught.value.facts["rolled_back"], host.xml) == (True, "old")
+
+
+def test_what_is_found_otherwise_at_the_end_is_told_too() -> None:
+    def looked(failed: list[dict[str, str]]) -> list[dict[str, str]]:
+        return [{"vm": "b", "msg": f"it differs, and so do {len(failed)} others"}]
+
+    with pytest.raises(FleetError) as caught:
+        doing(
+            lambda steps: steps.add("a", lambda: fail(LibvirtError("gone"))),
+            lambda steps: fail(FleetError("No.", "refused")),
+            look=looked,
+        )
+
+    assert [step["vm"] for step in caught.value.facts["not_rolled_back"]] == ["a", "b"]
+    assert not caught.value.facts["rolled_back"]
+    assert "VM b (it differs, and so do 1 others)" in caught.value.msg
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signal_stops_before_the_next_step_and_cannot_stop_what_is_taken_back(number: signal.Signals) -> None:
+    done: list[str] = []
+
+    def back(name: str) -> Callable[[], None]:
+        def run() -> None:
+            os.kill(os.getpid(), number)
+            done.append(name)
+
+        return run
+
+    def next_step(steps: Undo) -> None:
+        steps.add("c", back("c"))
+        done.append("not reached")
+
+    before = signal.getsignal(number)
+    with pytest.raises(FleetError) as caught:
+        failing(
+            FleetError("Not reached."),
+            lambda steps: steps.add("a", back("a")),
+            lambda steps: steps.add("b", back("b")),
+            lambda steps: os.kill(os.getpid(), number),
+            next_step,
+        )
+
+    assert done == ["b", "a"]
+    assert (caught.value.code, caught.value.facts["signal"]) == ("interrupted", number.name)
+    assert caught.value.facts["rolled_back"]
+    assert signal.getsignal(number) == before
+
+
+def test_signal_after_the_last_step_takes_everything_back() -> None:
+    done: list[str] = []
+    with pytest.raises(FleetError) as caught:
+        doing(
+            lambda steps: steps.add("a", lambda: done.append("a")),
+            lambda steps: os.kill(os.getpid(), signal.SIGTERM),
+        )
+
+    assert (caught.value.code, done) == ("interrupted", ["a"])
+
+
+def test_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with all_or_nothing():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

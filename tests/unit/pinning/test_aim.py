@@ -262,6 +262,32 @@ def test_memory_promised_to_one_is_not_given_to_the_next() -> None:
 HUGE = "<memoryBacking><hugepages><page size='2' unit='MiB'/></hugepages></memoryBacking>"
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        vm("a", pins("0-7 0-7", "strict 0"), NUMA, memory=GIB * 4 // 5, held={0: 9}),
+        vm("a", pins("0", "strict 0"), state="definition", memory=GIB * 2 // 3),
+    ],
+    ids=["runs", "off"],
+)
+def test_memory_promised_to_those_nobody_asked_about_is_not_given_away(first: Vm) -> None:
+    new = vm("b", state="definition", memory=GIB * 2 // 3)
+    assert of(aimed(TWO, [first, new], wish("b", NUMA)), "b").cells == (1,)
+    only = PinningPolicy("numa", host_cells=frozenset({0}))
+    error = refused(TWO, [first, new], wish("b", only))
+    assert error.code == "memory_short"
+    assert error.msg.endswith(" Not free is what VMs that are bound to these cells have not taken yet (a).")
+
+
+def test_a_vm_that_is_off_is_promised_memory_for_its_process_too() -> None:
+    sizes = GIB // 4, GIB // 2
+    needed = sum(size + overhead_kib(size, 2) for size in sizes)
+    first = vm("a", pins("", "strict 0"), state="definition", memory=sizes[0])
+    new = vm("b", state="definition", memory=sizes[1])
+    assert of(aimed(host(cells("0 1", memory=[needed])), [first, new], wish("b", NUMA)), "b").cells == (0,)
+    assert refused(host(cells("0 1", memory=[needed - 1])), [first, new], wish("b", NUMA)).code == "memory_short"
+
+
 def test_huge_pages_are_promised_too() -> None:
     whole = tuple(replace(cell, pages=(PageSize(2048, 4, 4),)) for cell in TWO.cells)
     vms = [vm(name, state="definition", memory=6144, extra=HUGE) for name in "ab"]
@@ -288,6 +314,24 @@ def test_memory_that_a_vm_gives_back_when_it_ends_is_free_for_it() -> None:
     assert of(aimed(state, [runs], wish("db1", only, apply_to="definition"))).cells == (0,)
 
 
+def test_memory_in_other_pages_is_all_still_to_come() -> None:
+    state = host(tuple(replace(cell, pages=(PageSize(2048, 4, 4),)) for cell in TWO.cells))
+    changed = Vm(vm("a", memory=6144, state="live").live, vm("a", memory=6144, extra=HUGE).defined, {0: 6144})
+    other = vm("b", memory=6144, state="definition", extra=HUGE)
+    here = PinningPolicy("numa", host_cells=frozenset({0}))
+    error = refused(state, [changed, other], wish("a", here), wish("b", here))
+    assert (error.code, error.facts["vm"]) == ("huge_pages_short", "b")
+    # What it asks for it has, so that nothing of it is promised.
+    same = vm("a", memory=6144, extra=HUGE, held={0: 6144})
+    found = aimed(state, [same, other], wish("a", here), wish("b", here))
+    assert [each.cells for each in found.aims] == [(0,), (0,)]
+
+
+def test_a_cell_that_is_not_there_is_refused_though_the_memory_is_in_another() -> None:
+    error = refused(TWO, [vm("db1")], wish("db1", PinningPolicy("numa", host_cells=frozenset({0, 9}))))
+    assert (error.code, error.facts["cells"]) == ("no_such_cell", [9])
+
+
 def test_pins_are_not_kept_in_a_cell_that_can_never_hold_the_vm() -> None:
     state = host(tuple(replace(cell, pages=(PageSize(2048, 4 * cell.id, 4 * cell.id),)) for cell in TWO.cells))
     off = vm("db1", pins("0 1", "strict 0"), SHARE, state="definition", memory=6144, extra=HUGE)
@@ -306,6 +350,52 @@ def test_pins_by_hand_may_be_for_threads_that_only_the_definition_has() -> None:
     assert [pin.cpus for pin in found.live.vcpus] == ["4"]
     assert found.defined.iothreads
     assert not found.live.iothreads
+
+
+def test_pins_by_hand_may_be_for_what_only_the_running_vm_has() -> None:
+    running = vm("db1", vcpus=3, iothreads=1, state="live").live
+    fewer = Vm(running, vm("db1", vcpus=1, state="definition").defined, {})
+    found = of(aimed(TWO, [fewer], wish("db1", MANUAL, pins=pins("4 5 6 | 1 | 0"))))
+    assert (shown(found.live), shown(found.defined)) == ("4 5 6 | 1 | 0", "4 | 1")
+
+    numa = Vm(vm("db1", cells=((1, 2), (1, 2))).live, vm("db1", cells=((2, 4),)).defined, {})
+    turned = Vm(vm("db1", cells=((2, 4),)).live, vm("db1", cells=((1, 2), (1, 2))).defined, {})
+    given = pins("4 5", "strict 0-1 | strict 0 | strict 1")
+    for each, counts in ((numa, (2, 1)), (turned, (1, 2))):
+        found = of(aimed(TWO, [each], wish("db1", MANUAL, pins=given)))
+        assert found.live is not None
+        assert found.defined is not None
+        assert (len(found.live.cells), len(found.defined.cells)) == counts
+
+
+@pytest.mark.parametrize(
+    ("own", "state", "memory", "short"),
+    [
+        (pins("0", "strict 0"), "definition", 2 * GIB, GIB + overhead_kib(2 * GIB, 2)),
+        (pins("0", "interleave 0-1"), "live", 3 * GIB, GIB),
+        (pins("0", "strict 0-1"), "live", 2 * GIB, None),
+        (pins("0", "preferred 0"), "live", 2 * GIB, None),
+    ],
+)
+def test_memory_bound_by_hand_must_be_possible_but_need_not_be_free(
+    own: Pinning, state: str, memory: int, short: int | None
+) -> None:
+    taken = host(tuple(replace(cell, free_kib=0) for cell in TWO.cells))
+    db1 = vm("db1", state=state, memory=memory, held={})
+    if short is None:
+        assert aimed(taken, [db1], wish("db1", MANUAL, pins=own)).aims[0].wished
+        return
+    error = refused(taken, [db1], wish("db1", MANUAL, pins=own))
+    assert (error.code, error.facts["missing"]) == ("memory_short", short)
+    assert error.msg.startswith(f"VM db1 is bound to NUMA cell {own.memory and own.memory.nodes}, where {short} KiB ")
+
+
+def test_huge_pages_bound_by_hand_must_be_there() -> None:
+    state = host(tuple(replace(cell, pages=(PageSize(2048, 2, 0),)) for cell in TWO.cells))
+    error = refused(state, [vm("db1", memory=6144, extra=HUGE)], wish("db1", MANUAL, pins=pins("0", "strict 0")))
+    assert (error.code, error.facts["missing"], error.facts["size_kib"]) == ("huge_pages_short", 1, 2048)
+    fits = vm("db1", memory=4096, extra=HUGE)
+    assert aimed(state, [fits], wish("db1", MANUAL, pins=pins("0", "strict 0"))).aims[0].wished
 
 
 SMALL = host(cells("0,1 2,3 4,5", memory=[1 << 30]))

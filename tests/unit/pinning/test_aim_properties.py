@@ -63,10 +63,20 @@ def cases(draw: st.DrawFn) -> Case:
     vms = [_vm(draw, f"vm{number}", known, cpusets) for number in range(draw(st.integers(1, 4)))]
     with_memory = [cell.id for cell in cells if cell.memory_kib] or [cells[0].id]
     vms = [replace(each, held={with_memory[-1]: 8} if each.live else {}) for each in vms]
+    restarted = [draw(st.booleans()) and each.defined is not None for each in vms]
     earlier = HostState(cells, draw(st.sampled_from([cpus, replace(cpus, isolated=frozenset()), HostCpus()])))
     for wish in _wishes(draw, vms, [None, *CHOSEN]):
         vms = done(earlier, vms, wish) or vms
+    vms = [_restarted(each) if again else each for each, again in zip(vms, restarted, strict=True)]
+    # Since then, some have been given something else, which their memory cannot follow.
+    for wish in _wishes(draw, vms, [None, None, *CHOSEN]):
+        vms = done(earlier, vms, wish) or vms
     return Case(state, tuple(vms), tuple(_wishes(draw, vms, [None, FREE, *CHOSEN])))
+
+
+def _restarted(each: Vm) -> Vm:
+    """Give a VM that runs as it is defined."""
+    return replace(each, live=(each.defined or "").replace("<domain", "<domain id='7'", 1) if each.live else None)
 
 
 def _wishes(draw: st.DrawFn, vms: Sequence[Vm], policies: list[PinningPolicy | None]) -> Iterator[Wish]:
@@ -156,6 +166,17 @@ def test_the_same_again_changes_nothing(case: Case, repin: bool) -> None:
 
     assert all(each.kept for each in again.aims)
     assert carried(case.state, vms, again, *case.wishes) == vms
+
+
+@settings(max_examples=150)
+@given(cases(), st.booleans())
+def test_whoever_is_asked_about_the_others_agree(case: Case, repin: bool) -> None:
+    vms = done(case.state, case.vms, *case.wishes, repin=repin)
+    if vms is None:
+        return
+    assert carried(case.state, vms, aimed(case.state, vms)) == vms
+    for wish in case.wishes:
+        assert carried(case.state, vms, aimed(case.state, vms, wish), wish) == vms
 
 
 @settings(max_examples=150)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement import load
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement.books import Books
 
 from tests.unit.placement.fleet import GIB, ask, codes, drain, fleet, host, steps, vm, where
 from tests.unit.placement.tied import machine, tied, union, vcpu_sets
@@ -111,6 +113,98 @@ def test_a_pin_by_hand_that_must_change_avoids_cpus_that_are_isolated_or_not_for
     there = machine("hv2", "0-3", isolated_cpus="1", machine_cpus="1-3")
     move = only_move(drain(fleet([machine("hv1"), there], [tied("db1", "hv1", "9", "manual")]), "hv1"))
     assert vcpu_sets(move["pins"]) == ["2"]
+
+
+SEVERAL = {"vcpus": [{"vcpu": 0, "cpus": "4-5"}, {"vcpu": 1, "cpus": "6"}]}
+AT_HOME = {"home": {"uuid": "uuid-hv2", "name": "hv2", "pins": SEVERAL}}
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (machine("hv2"), ["4-5", "6"]),
+        (machine("hv2", isolated_cpus="6-7"), ["4-5", "6"]),
+        (machine("hv2", isolated_cpus="5-7"), ["0,4", "6"]),
+        (machine("hv2", isolated_cpus="4-7"), ["0-1", "6"]),
+        (machine("hv2", "0-3", isolated_cpus="1-2"), ["0,3", "1"]),
+        (machine("hv2", "0-3", isolated_cpus="0-3"), ["0-1", "2"]),
+        (machine("hv2", "0 4-7", isolated_cpus="4-7"), None),
+    ],
+)
+@pytest.mark.parametrize("guest", [tied("db1", "hv1", "4-5 6", "manual"), tied("db1", "hv1", policy_fields=AT_HOME)])
+def test_a_pin_by_hand_to_several_cpus_leaves_isolated_ones(
+    there: dict[str, Any], expected: list[str] | None, guest: dict[str, Any]
+) -> None:
+    guest = {**guest, "policy": {**guest["policy"], "pinning": {"policy": "manual"}}}
+    answer = drain(fleet([machine("hv1"), there], [guest]), "hv1")
+    if expected is None:
+        assert codes(answer, "db1") == {("hv2", "policy_isolation")}
+    else:
+        assert (vcpu_sets(only_move(answer)["pins"]) or ["4-5", "6"]) == expected
+
+
+def test_pins_of_a_time_before_a_vm_was_to_have_none_do_not_come_back() -> None:
+    pins = {**SEVERAL, "emulator": "0-1", "memory": {"mode": "strict", "nodes": "0"}, "cpuset": "0-3"}
+    home = {"uuid": "uuid-hv2", "name": "hv2", "pins": pins}
+    guest = tied("db1", "hv1", policy="none", policy_fields={"home": home})
+    move = only_move(ask(fleet([machine("hv1"), machine("hv2")], [guest]), "refill", hosts=["hv2"]))
+    given = {key: value for key, value in move["pins"].items() if value}
+    assert given == {"policy": "none", "cpuset": "0-3"}
+
+
+@pytest.mark.parametrize(("policy", "emulator"), [(None, "0-1"), ("none", "0-1")])
+def test_a_vm_whose_vcpus_never_had_pins_gets_those_of_other_threads_back(policy: str | None, emulator: str) -> None:
+    home = {"uuid": "uuid-hv2", "name": "hv2", "pins": {"emulator": emulator}}
+    stored = {"pinning": {"policy": policy}} if policy else {}
+    guest = vm("db1", "hv1", vcpus={"current": 1}, policy={"home": home, **stored})
+    move = only_move(ask(fleet([machine("hv1"), machine("hv2")], [guest]), "refill", hosts=["hv2"]))
+    assert move["pins"]["emulator"] == emulator
+
+
+def test_a_set_that_isolation_left_to_vms_at_home_does_not_come_back() -> None:
+    home = {"uuid": "uuid-hv2", "name": "hv2", "pins": {"cpuset": "0-3"}}
+    guest = vm("db1", "hv1", vcpus={"current": 1}, policy={"home": home})
+    there = machine("hv2", isolated_cpus="4-7")
+    move = only_move(ask(fleet([machine("hv1"), there], [guest]), "refill", hosts=["hv2"]))
+    assert (move["pins"]["cpuset"], move["following"]) == ("0-3", {"cpus": "0-3", "limit": None})
+
+
+@pytest.mark.parametrize(("overhead", "pages", "feasible"), [(0, None, True), (1, None, False), (1, 2048, True)])
+def test_memory_that_is_bound_has_what_qemu_needs_beside_it(overhead: int, pages: int | None, feasible: bool) -> None:
+    huge = {"pages": [{"size_kib": 2048, "total": 2048, "free": 2048}]} if pages else {}
+    there = machine("hv2", "0-3|4-7", gib=8, cell_fields={0: huge, 1: huge})
+    guest = tied("db1", "hv1", "0-3", "numa", gib=4 if pages else 8, overhead_kib=overhead, huge_pages_kib=pages)
+    guest["pinning"]["memory"] = {"mode": "strict", "nodes": "0"}
+    guest["policy"]["pinning"]["host_cells"] = "0"
+    assert drain(fleet([machine("hv1", "0-3|4-7"), there], [guest]), "hv1")["feasible"] == feasible
+
+
+@pytest.mark.parametrize(
+    ("bound", "loose", "cells"),
+    [(7, 9, ["0"]), (7, 1, []), (6, 1, []), (6, 3, ["0"])],
+)
+@pytest.mark.parametrize("first", ["a", "z"])
+def test_vms_that_may_take_the_memory_of_a_cell_that_another_needs_are_named(
+    bound: int, loose: int, cells: list[str], first: str
+) -> None:
+    strict = tied("strict", "hv1", "0-3", "numa", gib=bound, pinning={"memory": {"mode": "strict", "nodes": "0"}})
+    vms = [strict, vm(f"{first}-floats", "hv1", loose, vcpus={"current": 1})]
+    answer = drain(fleet([machine("hv1", "0-3|4-7", gib=9), machine("hv2", "0-3|4-7")], vms), "hv1")
+    found = [warning for warning in answer["warnings"] if warning["code"] == "cell_memory"]
+    assert [each["cells"] for each in found] == cells
+    for each in found:
+        assert (each["vm"], each["host"], each["others"]) == ("strict", "hv2", [f"{first}-floats"])
+        assert all(word in each["text"] for word in ("strict", f"{first}-floats", "NUMA cell 0 of hv2"))
+
+
+def test_hosts_whose_cells_are_promised_to_others_differently_are_not_alike() -> None:
+    hosts = [machine(name, "0-3|4-7") for name in ("hv1", "hv2", "hv3")]
+    bound = {"memory": {"mode": "strict", "nodes": "0"}}
+    vms = [
+        tied(f"vm-{on}", on, "0-3", "numa", gib=gib, pinning=bound) for on, gib in (("hv1", 1), ("hv2", 1), ("hv3", 7))
+    ]
+    books = Books(load(fleet(hosts, vms)), ())
+    assert books.look("hv1") == books.look("hv2") != books.look("hv3")
 
 
 @pytest.mark.parametrize(("third", "feasible"), [([], False), ([machine("hv3", "0-3")], True)])

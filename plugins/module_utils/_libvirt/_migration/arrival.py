@@ -9,10 +9,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, List, Optional
+from typing import Any, Dict, FrozenSet, List, Optional
 
-from ..._domain import Home, Pinning, parse_domain
+from ..._domain import AUTO, PLACING, Domain, Home, Pinning, Policy, parse_domain
 from ..._errors import FleetError
+from ..._host.cpus import read_cpus
+from ..._host.machine import read_machine
+from ..._pinning import fitted, policy_of
+from ..._topology import parse_cpuset
 from ..api import libvirt, translated
 from ..domains import define, definition, live_xml, read_policy, states_of, write_policy
 from .sides import Sides
@@ -24,19 +28,34 @@ class Departure:
 
     definition: Optional[str]
     autostart: bool
-    pinning: Pinning
 
 
 def depart(domain: Any, host_uuid: str, host: str, record_home: bool) -> Departure:
     """Read what would be lost with the source and store the home with the VM, so that it travels."""
     persistent = bool(domain.isPersistent())
     autostart = persistent and bool(domain.autostart())
-    live = parse_domain(live_xml(domain))
-    pinning = live.pinning
     if record_home:
-        # What follows from the host may be another when the VM comes back.
-        _record_home(domain, Home(host_uuid, host, autostart, live.own_pinning))
-    return Departure(definition(domain) if persistent else None, autostart, pinning)
+        pins = pins_at_home(parse_domain(live_xml(domain)), _isolation())
+        _record_home(domain, Home(host_uuid, host, autostart, pins))
+    return Departure(definition(domain) if persistent else None, autostart)
+
+
+def pins_at_home(live: Domain, isolation: FrozenSet[int]) -> Pinning:
+    """Return the pins to be had when the VM comes back, without a ``cpuset`` that follows from the host.
+
+    ``isolation`` are the CPUs that the host's isolation leaves to VMs, empty if it isolates none.
+    """
+    pins, following = live.own_pinning, live.policy.following if live.policy else None
+    if policy_of(live).policy in PLACING:
+        return replace(pins, cpuset=following.limit if following else None)
+    given = following is None and pins.cpuset not in (None, AUTO) and parse_cpuset(pins.cpuset or "") == isolation
+    return replace(pins, cpuset=None) if given else pins
+
+
+def _isolation() -> FrozenSet[int]:
+    kernel, machine = read_cpus(), read_machine().machine_cpus
+    usable = kernel.online if machine is None else kernel.online & parse_cpuset(machine)
+    return usable - kernel.isolated if kernel.online & kernel.isolated else frozenset()
 
 
 def _record_home(domain: Any, here: Home) -> None:
@@ -92,10 +111,10 @@ def _persist(sides: Sides, domain: Any, departure: Optional[Departure], left_beh
 def _follow(sides: Sides, domain: Any) -> bool:
     """Record which pins are not the VM's own wherever the migration has left another record."""
     differing = []
-    for state in states_of(domain) if sides.move.pins is not None else ():
-        policy = read_policy(domain, state)
-        if policy.following != sides.move.following:
-            write_policy(domain, replace(policy, following=sides.move.following), state)
+    for state, parsed in _states(domain).items() if sides.move.pins is not None else ():
+        policy, following = parsed.policy or Policy(), sides.move.following_of(parsed)
+        if policy.following != following:
+            write_policy(domain, replace(policy, following=following), state)
             differing.append(state)
     return bool(differing)
 
@@ -128,10 +147,12 @@ def _check_pins(sides: Sides, domain: Any) -> None:
     wanted = sides.move.pins
     if wanted is None:
         return
-    found = {"live": parse_domain(live_xml(domain)).pinning}
-    if domain.isPersistent():
-        found["persistent"] = parse_domain(definition(domain)).pinning
-    differing = {where: pins.as_dict() for where, pins in found.items() if not _same_pins(wanted, pins)}
+    names = {libvirt.VIR_DOMAIN_AFFECT_LIVE: "live", libvirt.VIR_DOMAIN_AFFECT_CONFIG: "persistent"}
+    differing = {
+        names[state]: found.pinning.as_dict()
+        for state, found in _states(domain).items()
+        if not arrived_with(wanted, found)
+    }
     if differing:
         raise FleetError(
             f"VM {sides.move.vm} arrived on {sides.move.destination}, but not with the pins it should have there "
@@ -142,6 +163,13 @@ def _check_pins(sides: Sides, domain: Any) -> None:
         )
 
 
-def _same_pins(wanted: Pinning, present: Pinning) -> bool:
+def _states(domain: Any) -> Dict[int, Domain]:
+    """Return what a VM has of live state and definition, by the flag for each."""
+    read = {libvirt.VIR_DOMAIN_AFFECT_LIVE: live_xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG: definition}
+    return {state: parse_domain(read[state](domain)) for state in states_of(domain)}
+
+
+def arrived_with(wanted: Pinning, found: Domain) -> bool:
+    """Whether a state of a VM has the pins of a move, as far as it has their threads and cells."""
     # Who chose the pins is not in the XML.
-    return replace(wanted, policy=present.policy) == present
+    return replace(fitted(found, wanted), policy=found.pinning.policy) == found.pinning

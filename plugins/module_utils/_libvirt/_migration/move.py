@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Mapping, Optional
 
-from ..._domain import Following, Pinning, Policy, parse_domain, with_pinning, with_policy
+from ..._domain import Domain, Following, Pinning, Policy, parse_domain, with_pinning, with_policy
 from ..._errors import FleetError
+from ..._pinning import fitted, releases
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,23 @@ class Move:
         return self.uuid or self.vm
 
     def with_pins(self, xml: str) -> str:
-        """Return a definition, live or persistent, with the pins that the VM gets, and their record with them."""
+        """Return a definition, live or persistent, with the pins that the VM gets, and their record with them.
+
+        Threads and NUMA cells that it does not have get none.
+        """
         if self.pins is None:
             return xml
-        stored = parse_domain(xml).policy
-        policy = replace(stored or Policy(), following=self.following)
-        return with_policy(with_pinning(xml, self.pins), None if policy == Policy() else policy)
+        domain = parse_domain(xml)
+        policy = replace(domain.policy or Policy(), following=self.following_of(domain))
+        return with_policy(with_pinning(xml, fitted(domain, self.pins)), None if policy == Policy() else policy)
+
+    def following_of(self, domain: Domain) -> Optional[Following]:
+        """Return the record that goes with the pins in one state of the VM."""
+        if self.pins is None or not self.pins.cpuset or not releases(domain, self.pins):
+            return self.following
+        before, own = domain.policy.following if domain.policy else None, domain.own_pinning.cpuset
+        limit = before.limit if before else own
+        return Following(self.pins.cpuset, None if limit == self.pins.cpuset else limit)
 
 
 def move_from_dict(data: Mapping[str, Any]) -> Move:

@@ -8,15 +8,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
 
 from ..._domain import Policy, parse_domain, with_pinning, with_policy
 from ..._errors import FleetError
 from ..._pinning import Thread, thread_sets
 from ..api import libvirt, translated
 from ..domains import read_policy, write_policy
-from ..undo import Undo, redefine
+from ..undo import Failures, Undo, all_or_nothing, redefine
 from .reading import Vm, reread
 from .seeing import see, words_of
 from .steps import BindMemory, NotePolicy, PinThread, Redefine, Step, same_pins
@@ -39,20 +39,18 @@ def carry_out(conn: Any, work: Work, verify: Callable[[FrozenSet[str]], None]) -
     Raises ``FleetError``: ``pin_failed`` with libvirt's words, or the code of what is wrong, with the facts ``vm``,
     ``step``, ``rolled_back`` and ``not_rolled_back``.
     """
-    undo = Undo()
     at: Dict[str, str] = {}
     gone: FrozenSet[str] = frozenset()
-    try:
-        for step in work.steps:
-            at = {"vm": step.name, "step": str(step)}
-            gone |= _attempt(conn, work, step, undo)
-        at = {}
-        verify(gone)
-    except FleetError as error:
-        raise _told(error, at, _put_back(work, undo)) from error
-    except BaseException:
-        undo.run()
-        raise
+    with all_or_nothing(lambda failed: _left(work, {each["vm"] for each in failed})) as undo:
+        try:
+            for step in work.steps:
+                at = {"vm": step.name, "step": str(step)}
+                gone |= _attempt(conn, work, step, undo)
+            at = {}
+            verify(gone)
+        except FleetError as error:
+            code = "pin_failed" if error.code == "libvirt" else error.code
+            raise FleetError(error.msg, code, **{**at, **error.facts}) from error
 
 
 def _attempt(conn: Any, work: Work, step: Step, undo: Undo) -> FrozenSet[str]:
@@ -75,7 +73,7 @@ def _do(conn: Any, vm: Vm, step: Step, undo: Undo, online: FrozenSet[int]) -> No
     """
     handle = vm.handle
     if isinstance(step, PinThread):
-        undo.add(step.name, _unless_needless(vm, step, online, lambda: pin(handle, step.thread, step.before)))
+        undo.add(step.name, _unless_needless(vm, step, online, lambda: pin(handle, step.thread, step.back)))
         pin(handle, step.thread, step.cpus)
     elif isinstance(step, BindMemory):
         undo.add(step.name, _unless_needless(vm, step, online, lambda: bind(handle, step.before)))
@@ -84,9 +82,6 @@ def _do(conn: Any, vm: Vm, step: Step, undo: Undo, online: FrozenSet[int]) -> No
         undo.add(step.name, _unless_needless(vm, step, online, lambda: note(handle, step.undone)))
         note(handle, step.policy)
     else:
-        if not handle.isPersistent():
-            # Its XML can still be read, and writing that would bring the definition back.
-            raise FleetError(f"VM {step.name} has no definition any more. Try again.", "changed_meanwhile")
         redefine(conn, undo, handle, lambda xml: redefined(xml, step))
 
 
@@ -106,53 +101,70 @@ def _unless_needless(vm: Vm, step: Step, online: FrozenSet[int], back: Callable[
 def _is_back(vm: Vm, step: PinThread, online: FrozenSet[int]) -> bool:
     """Tell whether a thread runs where it did before, as libvirt says and as the kernel does."""
     now = reread(vm.handle)
-    if now is None or now.live is None or thread_sets(now.live, online).get(step.thread) != step.before:
+    if now is None or now.live is None or thread_sets(now.live, online).get(step.thread) != step.back:
         return False
-    found = see(now.process(), {step.thread: step.before}, online)
+    found = see(now.process(), {step.thread: step.back}, online)
     return not found.strays and not found.unknown
 
 
 def _has_gone(vm: Vm, step: Step) -> bool:
-    now = reread(vm.handle)
+    """Tell whether a VM has gone for certain: one that cannot be read may still be there."""
+    try:
+        now = reread(vm.handle)
+    except FleetError:
+        return False
     return now is None or (now.defined if isinstance(step, Redefine) else now.live) is None
 
 
-def _put_back(work: Work, undo: Undo) -> List[Dict[str, str]]:
-    """Undo everything, read all VMs again, and return what is not as it was."""
-    failed = list(undo.run()["not_rolled_back"])
-    known = {each["vm"] for each in failed}
+def _left(work: Work, known: Set[str]) -> Failures:
+    """Read all VMs again after everything was undone, and return what is not as it was, without those known to be."""
+    failed: Failures = []
     for uuid in dict.fromkeys(step.uuid for step in work.steps):
         vm = work.vms[uuid]
-        now = reread(vm.handle)
-        differing = [] if now is None else differences(vm, now, work.online)
-        if differing and vm.name not in known:
+        if vm.name in known:
+            continue
+        try:
+            now = reread(vm.handle)
+        except FleetError as error:
+            failed.append({"vm": vm.name, "msg": f"it could not be read again: {error.msg}"})
+            continue
+        differing = [] if now is None else differences(vm, now, work.online, _moved(work, uuid))
+        if differing:
             failed.append({"vm": vm.name, "msg": f"it has other pins than before: {', '.join(differing)}"})
     return failed
 
 
-def differences(before: Vm, now: Vm, online: FrozenSet[int]) -> List[str]:
-    """Return in words what differs between two readings of a VM, as far as both have it."""
+def _moved(work: Work, uuid: str) -> Dict[Thread, FrozenSet[int]]:
+    pins = [step for step in work.steps if isinstance(step, PinThread) and step.uuid == uuid]
+    return {step.thread: step.back for step in pins}
+
+
+def differences(
+    before: Vm, now: Vm, online: FrozenSet[int], moved: Optional[Mapping[Thread, FrozenSet[int]]] = None
+) -> List[str]:
+    """Return in words what differs between two readings of a VM, as far as both have it.
+
+    ``moved`` are threads that may be there instead.
+    """
     found: List[str] = []
     if before.live is not None and now.live is not None:
         was, is_now = thread_sets(before.live, online), thread_sets(now.live, online)
-        found += [words_of(thread) for thread, cpus in was.items() if cpus and is_now.get(thread, cpus) != cpus]
+        for thread, cpus in was.items():
+            if cpus and is_now.get(thread, cpus) not in (cpus, (moved or {}).get(thread, cpus)):
+                found.append(words_of(thread))
         if before.live.pinning.memory != now.live.pinning.memory:
             found.append("memory of the running VM")
     if before.defined is not None and now.defined is not None:
         same = same_pins(before.defined.pinning, now.defined.pinning)
-        if not same or (before.defined.policy or Policy()) != (now.defined.policy or Policy()):
+        if not same or not _same_record(before.defined.policy, now.defined.policy):
             found.append("definition")
     return found
 
 
-def _told(error: FleetError, at: Mapping[str, str], left: List[Dict[str, str]]) -> FleetError:
-    told = "Everything was put back as it was. Remove the cause, then try again."
-    if left:
-        words = "; ".join(f"VM {each['vm']} ({each['msg'].rstrip('.')})" for each in left)
-        told = f"Not put back as it was: {words}. Look at these VMs, then try again."
-    facts = {**at, **error.facts, "rolled_back": not left, "not_rolled_back": left}
-    code = "pin_failed" if error.code == "libvirt" else error.code
-    return FleetError(f"{error.msg.rstrip('.')}. {told}", code, **facts)
+def _same_record(one: Optional[Policy], other: Optional[Policy]) -> bool:
+    """Tell whether two policies say the same about pins; others may change the rest at any time."""
+    first, second = one or Policy(), other or Policy()
+    return (first.pinning, first.following) == (second.pinning, second.following)
 
 
 def pin(handle: Any, thread: Thread, cpus: FrozenSet[int]) -> None:
@@ -174,10 +186,15 @@ def bind(handle: Any, nodes: str) -> None:
 
 
 def note(handle: Any, policy: Policy) -> None:
-    """Store a policy with a running VM; its definition keeps its own."""
+    """Store what a policy says about pins with a running VM; its definition keeps its own.
+
+    The rest is as it is found now: others store the home of a VM or its migration mode meanwhile.
+    """
     live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-    if read_policy(handle, live) != policy:
-        write_policy(handle, policy, live)
+    found = read_policy(handle, live)
+    wanted = replace(found, pinning=policy.pinning, following=policy.following)
+    if found != wanted:
+        write_policy(handle, wanted, live)
 
 
 def redefined(xml: str, step: Redefine) -> str:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Optional
 
 from ..._domain import Domain, parse_domain
+from ..._errors import FleetError
 from ..._host.cpus import read_cpus
 from ..._host.machine import read_machine
-from ..._host.threads import Process, find_pid, memory_by_node, read_process
+from ..._host.memory import memory_by_node
+from ..._host.threads import Process, find_pid, read_process
 from ..._pinning import HostCpus, HostState, Resident
 from ..._topology import from_capabilities, parse_cpuset
 from .._migration.sides import migration_job
-from ..api import is_error, libvirt, translated
+from ..api import fleet_error, is_error, libvirt, translated
 from ..host import measured
 
 
@@ -48,10 +50,15 @@ class Vm:
         """Return its process, ``None`` if there is none or it is not found."""
         return None if self.live is None else read_process(self.name, self.domain.uuid)
 
-    def resident(self, weigh: bool = False) -> Resident:
-        """Return the VM for the choice of pins, with the memory it holds if that is to be known."""
+    def resident(self, weigh: bool = False, walk: bool = False) -> Resident:
+        """Return the VM for the choice of pins, with the memory it holds if that is to be known.
+
+        ``walk`` allows for what takes long: a second for 100 GiB.
+        """
         pid = find_pid(self.name, self.domain.uuid) if weigh and self.live is not None else None
-        return Resident(self.live, self.defined, {} if pid is None else memory_by_node(pid))
+        if pid is None:
+            return Resident(self.live, self.defined)
+        return Resident(self.live, self.defined, memory_by_node(pid, self.domain.huge_pages_kib is not None, walk))
 
 
 def read_state(conn: Any, reserved: FrozenSet[int]) -> HostState:
@@ -78,13 +85,21 @@ def read_vms(conn: Any) -> Dict[str, Vm]:
 
 
 def reread(handle: Any) -> Optional[Vm]:
-    """Return a VM as it is now, ``None`` if it is gone. Secrets are left out."""
+    """Return a VM as it is now, ``None`` if it is gone. Secrets are left out.
+
+    Raises ``FleetError`` that names the VM: ``libvirt``, or the code of what is wrong with its XML.
+    """
+    name = str(handle.name())
     try:
         return _read(handle)
     except libvirt.libvirtError as error:
         if is_error(error, "VIR_ERR_NO_DOMAIN"):
             return None
-        raise
+        raise fleet_error(error, f"Reading VM {name}", vm=name) from error
+    except FleetError as error:
+        if error.facts.get("vm"):
+            raise
+        raise FleetError(f"VM {name}: {error.msg}", error.code, **{**error.facts, "vm": name}) from error
 
 
 def _read(handle: Any) -> Optional[Vm]:

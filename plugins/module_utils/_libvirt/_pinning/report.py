@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ..._domain import Domain, NumaMemory, Pinning, Policy
-from ..._pinning import Aim, Claim, HostState, pending, policy_of, thread_sets
+from ..._pinning import Aim, Claim, HostAim, HostState, live_changes, pending, pinned, policy_of, thread_sets
 from ..._topology import format_cpuset
 from .reading import Vm, online_of
 from .seeing import Seen, words_of
@@ -117,19 +117,32 @@ def _lines(task: Task, online: FrozenSet[int]) -> Tuple[List[str], List[str]]:
     before: List[str] = []
     after: List[str] = []
     if vm.live is not None and aim.live is not None:
-        strays = {thread: task.found.sets[thread] for thread in task.found.strays}
-        was = {**thread_sets(vm.live, online), **strays}
-        before += [f"running: {words_of(thread)} on {format_cpuset(cpus) or 'auto'}" for thread, cpus in was.items()]
-        becomes = thread_sets(vm.live, online, aim.live)
-        after += [f"running: {words_of(thread)} on {format_cpuset(cpus) or 'auto'}" for thread, cpus in becomes.items()]
-        before += _memory_lines("running", vm.live.pinning.memory)
-        after += _memory_lines("running", _memory_after(vm.live, aim.live))
+        was, becomes = _thread_lines(vm.live, aim.live, task.found, online)
+        before += [*was, *_memory_lines("running", vm.live.pinning.memory)]
+        after += [*becomes, *_memory_lines("running", _memory_after(vm.live, aim.live))]
         before += _policy_lines("running", vm.live.policy)
         after += _policy_lines("running", policy_after(vm.live, aim, task.apply_to))
     if vm.defined is not None and aim.defined is not None:
         before += [*_pin_lines(vm.defined.pinning), *_policy_lines("definition", vm.defined.policy)]
         policy = policy_after(vm.defined, aim, task.apply_to)
         after += [*_pin_lines(aim.defined), *_policy_lines("definition", policy)]
+    return before, after
+
+
+def _thread_lines(live: Domain, wanted: Pinning, found: Seen, online: FrozenSet[int]) -> Tuple[List[str], List[str]]:
+    """Return where threads run before and after; a pin is told from the same CPUs without one, and from a stray."""
+    have, need = pinned(live.pinning), pinned(wanted)
+    changes = {*live_changes(live, wanted, online), *found.strays}
+    then = thread_sets(live, online, wanted)
+    before: List[str] = []
+    after: List[str] = []
+    for thread, cpus in thread_sets(live, online).items():
+        line = f"running: {words_of(thread)} on {have.get(thread) or format_cpuset(cpus) or 'auto'}"
+        line += "" if thread in have else " (no pin)"
+        stray = f"running: {words_of(thread)} on {format_cpuset(found.sets.get(thread, cpus))} (other than its pin)"
+        before.append(stray if thread in found.strays else line)
+        changed = f"running: {words_of(thread)} on {need.get(thread) or format_cpuset(then[thread])}"
+        after.append(changed if thread in changes else line)
     return before, after
 
 
@@ -153,19 +166,19 @@ def _policy_lines(where: str, policy: Optional[Policy]) -> List[str]:
         options = [f"{name}={value}" for name, value in found.pinning.as_dict().items() if value is not None]
         lines.append(f"{where}: {' '.join(options)}")
     if found.following is not None:
-        lines.append(f"{where}: following {found.following.cpus}, limit {found.following.limit or 'none'}")
+        own = f", but for {', '.join(found.following.own)}" if found.following.own else ""
+        was = f" instead of {' and '.join(found.following.was)}" if found.following.was else ""
+        limit = found.following.limit or "none"
+        lines.append(f"{where}: following {found.following.cpus}{was}{own}, limit {limit}")
     return lines
 
 
-def host_record(state: HostState, claims: Sequence[Claim], keep_free: FrozenSet[int]) -> Dict[str, str]:
+def host_record(state: HostState, goal: HostAim) -> Dict[str, str]:
     """Return how the host's CPUs are divided."""
-    online = online_of(state)
-    usable = online if state.cpus.machine is None else online & state.cpus.machine
-    exclusive = frozenset(cpu for claim in claims for cpu in claim.all)
     return {
-        "shared_cpus": format_cpuset(usable - state.cpus.isolated - exclusive - keep_free),
-        "exclusive_cpus": format_cpuset(exclusive),
-        "isolated_cpus": format_cpuset(state.cpus.isolated & online),
+        "shared_cpus": format_cpuset(goal.shared),
+        "exclusive_cpus": format_cpuset(frozenset(cpu for claim in goal.claims for cpu in claim.all)),
+        "isolated_cpus": format_cpuset(state.cpus.isolated & online_of(state)),
     }
 
 

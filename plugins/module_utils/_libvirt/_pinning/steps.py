@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..._domain import PLACING, Domain, Following, Pinning, Policy, threads_on
-from ..._pinning import Aim, Thread, live_changes, thread_sets
-from ..._topology import format_cpuset
+from ..._pinning import Aim, Thread, live_changes, pinned, thread_sets
+from ..._topology import format_cpuset, parse_cpuset
 from .seeing import Seen, words_of
 from .wishes import BOTH, DEFINITION, LIVE
 
@@ -22,13 +22,22 @@ RESTRICTIVE = "restrictive"
 
 @dataclass(frozen=True)
 class PinThread:
-    """Let a thread of a running VM run on ``cpus``; ``before`` is where it could until now."""
+    """Let a thread of a running VM run on ``cpus``; ``before`` is where it could until now.
+
+    ``undone`` is where it is put back to, if not there.
+    """
 
     uuid: str
     name: str
     thread: Thread
     cpus: FrozenSet[int]
     before: FrozenSet[int]
+    undone: Optional[FrozenSet[int]] = None
+
+    @property
+    def back(self) -> FrozenSet[int]:
+        """Where the thread is put back to."""
+        return self.undone or self.before
 
     def __str__(self) -> str:
         """Return the words for a message."""
@@ -104,39 +113,85 @@ def steps_of(
         if live is None or aim.live is None:
             continue
         found = _live_steps(aim, live, aim.live, seen.get(aim.uuid, Seen()), online, apply_to)
+        first = [] if aim.wished else [narrowed for step in found.changes for narrowed in _narrowed(step)]
+        rest = [*(step for step in found.changes if step not in first), *found.closing]
         if aim.wished:
-            wished += found
+            wished += [*found.opening, *rest]
+        elif first:
+            leaving += [*found.opening, *first]
+            gaining += rest
         else:
-            first = [narrowed for step in found for narrowed in _narrowed(step)]
-            note = [step for step in found if isinstance(step, NotePolicy)]
-            leaving += [*note, *first] if first else []
-            gaining += [step for step in found if step not in first and not (first and step in note)]
+            gaining += [*found.opening, *rest]
     return (*leaving, *wished, *gaining, *_definitions(aims, definitions, apply_to))
+
+
+@dataclass(frozen=True)
+class _LiveSteps:
+    """What is noted before a running VM is changed, the changes, and what is noted when all of them are done."""
+
+    opening: Sequence[Step]
+    changes: Sequence[Step]
+    closing: Sequence[Step]
 
 
 def _live_steps(
     aim: Aim, live: Domain, wanted: Pinning, seen: Seen, online: FrozenSet[int], apply_to: str
-) -> List[Step]:
+) -> _LiveSteps:
     now, then = thread_sets(live, online), thread_sets(live, online, wanted)
     changes = dict(live_changes(live, wanted, online))
     changes.update({thread: then[thread] for thread in seen.strays if then.get(thread)})
     before = {thread: now[thread] or seen.sets.get(thread, online) for thread in changes}
-    pins = [PinThread(aim.uuid, aim.name, thread, cpus, before[thread]) for thread, cpus in changes.items()]
-    policy = policy_after(live, aim, apply_to)
-    steps: List[Step] = []
-    # First of all: pins without this record would be taken for the user's own.
-    if policy != (live.policy or Policy()):
-        steps.append(NotePolicy(aim.uuid, aim.name, policy, policy_put_back(live, before)))
-    elif pins:
-        undone = policy_put_back(live, before)
-        steps += [NotePolicy(aim.uuid, aim.name, policy, undone)] if undone != policy else []
+    undone = _undone(live, online)
+    pins = [
+        PinThread(aim.uuid, aim.name, thread, cpus, before[thread], undone.get(thread))
+        for thread, cpus in changes.items()
+    ]
     memory = movable_memory(live, wanted)
+    moved: List[Step] = []
     if memory is not None and live.pinning.memory is not None:
-        steps.append(BindMemory(aim.uuid, aim.name, memory, live.pinning.memory.nodes))
-    return [*steps, *pins]
+        moved.append(BindMemory(aim.uuid, aim.name, memory, live.pinning.memory.nodes))
+    opening, closing = _notes(aim, live, pins, policy_after(live, aim, apply_to), policy_put_back(live, before))
+    return _LiveSteps(opening, [*moved, *pins], closing)
 
 
-def _narrowed(step: Step) -> List[Step]:
+def _notes(
+    aim: Aim, live: Domain, pins: Sequence[PinThread], policy: Policy, undone: Policy
+) -> Tuple[List[Step], List[Step]]:
+    """Return what is noted before and after threads are pinned: pins that no record calls ours would be the user's."""
+    meanwhile = policy
+    if policy.following is not None and not _placed(policy):
+        meanwhile = replace(policy, following=_meanwhile(policy.following, live, pins, aim.live or Pinning()))
+    needed = policy != (live.policy or Policy()) or (pins and undone != policy) or meanwhile != policy
+    opening: List[Step] = [NotePolicy(aim.uuid, aim.name, meanwhile, undone)] if needed else []
+    closing: List[Step] = [NotePolicy(aim.uuid, aim.name, policy, meanwhile)] if meanwhile != policy else []
+    return opening, closing
+
+
+def _meanwhile(following: Following, live: Domain, pins: Sequence[PinThread], wanted: Pinning) -> Following:
+    """Return the record that is right whichever of the threads that follow are pinned already."""
+    had, becomes = pinned(live.pinning), pinned(wanted)
+    ours = [each for each in pins if becomes.get(each.thread) == following.cpus]
+    found = {had[each.thread] for each in ours if each.thread in had}
+    found |= {format_cpuset(step.cpus) for each in ours for step in _narrowed(each)}
+    was = tuple(sorted(found - {following.cpus}))
+    own = dict.fromkeys([*following.own, *(thread for cpus in was for thread in threads_on(wanted, cpus))])
+    return replace(following, was=was, own=tuple(own))
+
+
+def _undone(live: Domain, online: FrozenSet[int]) -> Mapping[Thread, FrozenSet[int]]:
+    """Return where threads without a pin are put back to, that libvirt cannot take away: there it counts as ours."""
+    stored = live.policy or Policy()
+    if stored.following is None or _placed(stored):
+        return {}
+    cpus, own = parse_cpuset(stored.following.cpus), pinned(live.pinning)
+    return {thread: cpus for thread in thread_sets(live, online) if thread not in own} if cpus <= online else {}
+
+
+def _placed(policy: Policy) -> bool:
+    return policy.pinning is not None and policy.pinning.policy in PLACING
+
+
+def _narrowed(step: Step) -> List[PinThread]:
     """Return the step with which a thread only leaves CPUs, if it has to leave any."""
     if not isinstance(step, PinThread) or step.before <= step.cpus:
         return []
@@ -174,12 +229,9 @@ def policy_put_back(live: Domain, before: Mapping[Thread, FrozenSet[int]]) -> Po
     libvirt cannot take a pin away, so a thread that had none has one with the same CPUs then, and that one is ours.
     """
     stored, pins = live.policy or Policy(), live.pinning
-    pinned: Set[Thread] = {("vcpu", pin.vcpu) for pin in pins.vcpus}
-    pinned |= {("iothread", pin.iothread) for pin in pins.iothreads}
-    pinned |= {("emulator", None)} if pins.emulator is not None else set()
-    bare = {format_cpuset(cpus) for thread, cpus in before.items() if thread not in pinned}
-    placed = stored.pinning is not None and stored.pinning.policy in PLACING
-    if len(bare) != 1 or placed or stored.following is not None:
+    own = pinned(pins)
+    bare = {format_cpuset(cpus) for thread, cpus in before.items() if thread not in own}
+    if len(bare) != 1 or _placed(stored) or stored.following is not None:
         return stored
     (cpus,) = bare
     return replace(stored, following=Following(cpus, pins.cpuset, threads_on(pins, cpus)))

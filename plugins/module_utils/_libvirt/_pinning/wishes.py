@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
-from ..._domain import Domain, Pinning, PinningPolicy
+from ..._domain import Domain, PinningPolicy, given_pins
 from ..._errors import FleetError
 from ..._pinning import Wish, policy_of
 
@@ -26,9 +26,6 @@ POLICY_OPTIONS = {
     "host_cells": "host_cells",
 }
 
-# Every pin of the fleet snapshot, so that what is found there can be given as it is.
-_PINS = ("policy", "vcpus", "emulator", "iothreads", "cpuset", "memory", "cells")
-
 
 def wish_of(options: Mapping[str, Any], vm: Domain, apply_to: str) -> Wish:
     """Return what the options ask for a VM; ``apply_to`` is as in ``Wish``.
@@ -38,47 +35,47 @@ def wish_of(options: Mapping[str, Any], vm: Domain, apply_to: str) -> Wish:
     """
     try:
         policy = _policy(options, vm)
-        return Wish(vm.uuid, policy, _pins(options.get("pins"), policy), apply_to)
+        pins = options.get("pins")
+        return Wish(vm.uuid, policy, None if pins is None else given_pins(pins, policy.policy), apply_to)
     except FleetError as error:
         raise FleetError(f"VM {vm.name}: {error.msg}", error.code, **{**error.facts, "vm": vm.name}) from error
+
+
+def state_asked(options: Mapping[str, Any], live: Optional[Domain], defined: Optional[Domain], apply_to: str) -> Domain:
+    """Return the state of a VM whose policy counts where the options give none: the one that is changed.
+
+    Raises ``bad_options`` where both are changed and have different policies.
+    """
+    running, definition = (live or defined, defined or live)
+    if running is None or definition is None:
+        raise ValueError("a VM neither runs nor is defined")
+    if apply_to == DEFINITION:
+        return definition
+    if apply_to == BOTH and options.get("policy") is None and _stored(running) != _stored(definition):
+        one, other = policy_of(running), policy_of(definition)
+        if one != other:
+            raise FleetError(
+                f"VM {running.name} runs with the policy {_words(one)}, and its definition has {_words(other)}. "
+                "Say which policy it is to have, or let apply_to name one of the two.",
+                "bad_options",
+                vm=running.name,
+                option="policy",
+                live=one.as_dict(),
+                defined=other.as_dict(),
+            )
+    return running
+
+
+def _stored(vm: Domain) -> Optional[PinningPolicy]:
+    return vm.policy.pinning if vm.policy else None
+
+
+def _words(policy: PinningPolicy) -> str:
+    options = [f"{name}={value}" for name, value in policy.as_dict().items() if name != "policy" and value is not None]
+    return f"{policy.policy} ({', '.join(options)})" if options else policy.policy
 
 
 def _policy(options: Mapping[str, Any], vm: Domain) -> PinningPolicy:
     given = {field: options[name] for name, field in POLICY_OPTIONS.items() if options.get(name) is not None}
     stored: Dict[str, Any] = {} if "policy" in given else policy_of(vm).as_dict()
     return PinningPolicy.from_dict({**stored, **given})
-
-
-def _pins(data: Optional[Mapping[str, Any]], policy: PinningPolicy) -> Optional[Pinning]:
-    if data is None:
-        return None
-    given = [name for name, value in data.items() if name != "policy" and value not in (None, [], "")]
-    allowed = {"manual": _PINS, "none": ("cpuset",)}.get(policy.policy, ())
-    unknown = sorted(set(data) - set(_PINS))
-    if unknown:
-        raise _bad(f"pins has no {', '.join(unknown)}; it has {', '.join(_PINS)}. Correct the name", unknown[0])
-    foreign = sorted(set(given) - set(allowed))
-    if foreign:
-        advice = "Give only cpuset with it" if policy.policy == "none" else "Leave pins out"
-        raise _bad(
-            f"the policy {policy.policy!r} chooses {', '.join(foreign)} itself. {advice}, or use the policy manual",
-            "pins",
-        )
-    return _each_once(Pinning.from_dict({**data, "policy": policy.policy})) if allowed else None
-
-
-def _each_once(pins: Pinning) -> Pinning:
-    numbers = {
-        "vCPU": [pin.vcpu for pin in pins.vcpus],
-        "I/O thread": [pin.iothread for pin in pins.iothreads],
-        "cell": [cell.id for cell in pins.cells],
-    }
-    for kind, found in numbers.items():
-        twice = sorted({number for number in found if found.count(number) > 1})
-        if twice:
-            raise _bad(f"pins names {kind} {twice[0]} twice. Give it once", "pins")
-    return pins
-
-
-def _bad(problem: str, option: str) -> FleetError:
-    return FleetError(f"{problem}.", "bad_options", option=option)
