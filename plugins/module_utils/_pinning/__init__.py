@@ -24,7 +24,7 @@ from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning,
 from ._others import Tenant, joined, others_of_tenant
 from ._place import Placement, place
 from ._resident import Aim, HostAim, HostState, Resident, Wish
-from ._room import BASE_PAGE_KIB, HostCpus, Others, Room, RoomCell, room_of, without_vm
+from ._room import BASE_PAGE_KIB, HostCpus, Others, Room, RoomCell, is_given, room_of, without_vm
 from ._threads import Pending, Thread, live_changes, pending, pinned, thread_sets
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "fitted",
     "guest_from_data",
     "guest_of",
+    "is_given",
     "joined",
     "keeps_pinning",
     "live_changes",

@@ -55,7 +55,7 @@ class Desk:
         _require_cpus(state, keep_free)
         empty = room_of(state.cells, state.cpus, Others())
         self.shares = bool(empty.shared)
-        isolation = empty.shared if empty.isolated else frozenset()
+        isolation = state.cpus.left(empty.cpus)
         self._vms = {each.uuid: vm_of(each, wished.get(each.uuid), isolation) for each in residents}
         self._parts = {uuid: self._part(vm) for uuid, vm in self._vms.items()}
         self._arriving = Others(claims=(Claim(_ARRIVING, "", False, keep_free),) if keep_free else ())

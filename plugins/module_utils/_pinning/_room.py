@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
-from .._topology import Cell, PageSize, distances_between
+from .._domain import AUTO
+from .._topology import Cell, PageSize, distances_between, parse_cpuset
 from ._isolation_guard import ThreadPin
 from ._ledger import Claim, owners
 
@@ -29,6 +30,19 @@ class HostCpus:
     offline: FrozenSet[int] = frozenset()
     machine: Optional[FrozenSet[int]] = None
     reserved: FrozenSet[int] = frozenset()
+
+    def usable(self, online: FrozenSet[int]) -> FrozenSet[int]:
+        """Return those of the CPUs that run which VMs may use."""
+        return online if self.machine is None else online & self.machine
+
+    def left(self, online: FrozenSet[int]) -> FrozenSet[int]:
+        """Return the CPUs that isolation leaves to threads without pins, none where nothing is isolated."""
+        return self.usable(online) - self.isolated if online & self.isolated else frozenset()
+
+
+def is_given(cpuset: Optional[str], left: FrozenSet[int]) -> bool:
+    """Whether a ``cpuset`` without a record only says what isolation ``left`` to VMs, as a migration gives it."""
+    return cpuset not in (None, AUTO) and parse_cpuset(cpuset or "") == left
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
     """
     known = sorted(cells, key=lambda cell: cell.id)
     online = frozenset(cpu for cell in known for cpu in cell.cpus) - cpus.offline
-    usable = online if cpus.machine is None else online & cpus.machine
+    usable = cpus.usable(online)
     owned = frozenset(cpu for claim in others.claims for cpu in claim.all)
     by_hand = frozenset(cpu for pin in others.pins for cpu in pin.cpus)
     to_own = (usable & cpus.isolated if online & cpus.isolated else usable) - cpus.reserved - owned - by_hand

@@ -29,7 +29,7 @@ from ._guest import Guest, guest_of
 from ._ledger import policy_of
 from ._move import AUTO
 from ._others import Tenant, others_of_tenant
-from ._room import Others, Room
+from ._room import Others, Room, is_given
 from ._threads import EMULATOR, IOTHREAD, VCPU, pinned, thread_sets
 
 
@@ -83,7 +83,7 @@ def _limit(domain: Domain, policy: PinningPolicy, isolation: FrozenSet[int]) -> 
         return following.limit if following else None
     own = domain.own_pinning.cpuset
     # A migration gives a VM this set without a record.
-    arrived = following is None and own not in (None, AUTO) and parse_cpuset(own or "") == isolation
+    arrived = following is None and is_given(own, isolation)
     return None if arrived else own
 
 

@@ -21,6 +21,7 @@ from .._pinning import (
     Room,
     exclusive_cpus,
     fit_pinning,
+    is_given,
     move_pinning,
     pinned_cpus,
     place,
@@ -40,7 +41,7 @@ def wanted_pinning(vm: Vm, host: Host) -> Pinning:
     at_home = vm.home.pins if vm.home is not None and vm.home.is_host(host) else None
     if at_home is None:
         return vm.own_pinning
-    if at_home.cpuset not in (None, AUTO) and parse_cpuset(at_home.cpuset or "") == isolation(host):
+    if is_given(at_home.cpuset, isolation(host)):
         at_home = replace(at_home, cpuset=None)
     # Pins of a time before somebody asked for none are not wanted any more.
     given_up = vm.policy.policy == "none" and vm.stored is not None and at_home.is_pinned
@@ -54,16 +55,13 @@ def host_cpus(host: Host) -> HostCpus:
 
 def isolation(host: Host) -> FrozenSet[int]:
     """Return the CPUs that a host's isolation leaves to threads without pins, none where it isolates none."""
-    online = host.cpus or frozenset()
-    usable = online if host.machine_cpus is None else online & host.machine_cpus
-    return usable - host.isolated_cpus if online & host.isolated_cpus else frozenset()
+    return host_cpus(host).left(host.cpus or frozenset())
 
 
 def shared_cpus(host: Host, owned: FrozenSet[int]) -> FrozenSet[int]:
     """Return the CPUs for threads that have none of their own; all where isolation would leave none."""
     online = host.cpus or frozenset()
-    usable = online if host.machine_cpus is None else online & host.machine_cpus
-    return (usable - host.isolated_cpus or online) - owned
+    return (host_cpus(host).usable(online) - host.isolated_cpus or online) - owned
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import FrozenSet, Mapping, Optional
 
-from .._domain import AUTO, PLACING, Following, Pinning, PinningPolicy, threads_on
+from .._domain import PLACING, Following, Pinning, PinningPolicy, threads_on
 from .._errors import FleetError
-from .._pinning import Guest, guest_from_data
-from .._topology import format_cpuset, parse_cpuset
+from .._pinning import Guest, guest_from_data, is_given
+from .._topology import format_cpuset
 from .fields import Fields, named
 from .model import Cpu, Home, Shape, Vm, is_placing
 
@@ -160,7 +160,7 @@ def _following(policy: Fields, pinning: Pinning, isolation: FrozenSet[int]) -> O
     value = policy.child("following")
     if value is None:
         cpus = pinning.cpuset
-        given = cpus not in (None, AUTO) and parse_cpuset(cpus or "") == isolation and not is_placing(_stored(policy))
+        given = is_given(cpus, isolation) and not is_placing(_stored(policy))
         return Following(cpus, None, threads_on(pinning, cpus)) if cpus and given else None
     try:
         return Following.from_dict(value.data)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Optional
 
-from ..._domain import AUTO, PLACING, Domain, Home, Pinning, Policy, parse_domain
+from ..._domain import PLACING, Domain, Home, Pinning, Policy, parse_domain
 from ..._errors import FleetError
 from ..._host.cpus import read_cpus
 from ..._host.machine import read_machine
-from ..._pinning import fitted, policy_of
+from ..._pinning import HostCpus, fitted, is_given, policy_of
 from ..._topology import parse_cpuset
 from ..api import libvirt, translated
 from ..domains import define, definition, live_xml, read_policy, states_of, write_policy
@@ -48,14 +48,14 @@ def pins_at_home(live: Domain, isolation: FrozenSet[int]) -> Pinning:
     pins, following = live.own_pinning, live.policy.following if live.policy else None
     if policy_of(live).policy in PLACING:
         return replace(pins, cpuset=following.limit if following else None)
-    given = following is None and pins.cpuset not in (None, AUTO) and parse_cpuset(pins.cpuset or "") == isolation
+    given = following is None and is_given(pins.cpuset, isolation)
     return replace(pins, cpuset=None) if given else pins
 
 
 def _isolation() -> FrozenSet[int]:
     kernel, machine = read_cpus(), read_machine().machine_cpus
-    usable = kernel.online if machine is None else kernel.online & parse_cpuset(machine)
-    return usable - kernel.isolated if kernel.online & kernel.isolated else frozenset()
+    allowed = None if machine is None else parse_cpuset(machine)
+    return HostCpus(kernel.isolated, machine=allowed).left(kernel.online)
 
 
 def _record_home(domain: Any, here: Home) -> None:
