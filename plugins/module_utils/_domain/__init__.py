@@ -16,7 +16,7 @@ from ._given_pins import given_pins
 from ._overhead import overhead_kib
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
 from ._pinning_policy import PLACING, PinningPolicy
-from ._pins import AUTO, IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin
+from ._pins import AUTO, IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin, same_pins
 from ._policy import (
     METADATA_KEY,
     METADATA_URI,
@@ -63,6 +63,7 @@ __all__ = [
     "policy_to_xml",
     "resources_of",
     "resources_text",
+    "same_pins",
     "threads_on",
     "with_cpu",
     "with_pinning",

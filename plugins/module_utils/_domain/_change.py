@@ -9,14 +9,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from typing import List, Optional, Tuple
 
 from .. import _xml
 from .._cpu import cpu_from_element, same_cpu
 from .._errors import FleetError
 from ._layout import drop_if_empty, place
-from ._pins import AUTO, Pinning, pinning_of
+from ._pins import AUTO, Pinning, pinning_of, same_pins
 from ._policy import METADATA_KEY, METADATA_URI, Policy, policy_element, policy_elements, stored_policy
 
 _CPU_ATTRIBUTES = ("mode", "match", "check", "migratable", "deprecated_features")
@@ -73,7 +72,7 @@ def with_pinning(xml: str, pinning: Pinning) -> str:
     """
     root = _xml.parse_as(xml, "domain")
     before = pinning_of(root)
-    if replace(before, policy="") == replace(pinning, policy=""):
+    if same_pins(before, pinning):
         return xml
     if before.cpuset != pinning.cpuset:
         _set_cpuset(root, pinning.cpuset)

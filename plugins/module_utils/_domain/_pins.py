@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from .. import _xml
@@ -129,6 +129,11 @@ def _from_dict(data: Mapping[str, Any]) -> Pinning:
         ),
     )
     return with_policy_of_pins(pins, data.get("policy"))
+
+
+def same_pins(one: Pinning, other: Pinning) -> bool:
+    """Whether two pinnings are alike, whoever chose them."""
+    return replace(one, policy="") == replace(other, policy="")
 
 
 def pinning_of(domain: _xml.Element) -> Pinning:

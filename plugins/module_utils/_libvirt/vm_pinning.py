@@ -15,7 +15,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tupl
 
 from .._errors import FleetError
 from .._host import files
-from .._pinning import Aim, HostAim, Resident, Wish, aim, thread_sets
+from .._pinning import DEFINITION, LIVE, Aim, HostAim, Resident, Wish, aim, thread_sets
 from .._topology import parse_cpuset
 from ._pinning.applying import Work, carry_out
 from ._pinning.reading import Vm, in_transit, online_of, read_state, read_vms, reread
@@ -23,7 +23,7 @@ from ._pinning.report import Report, Task, claim_records, host_record, texts, vm
 from ._pinning.seeing import Seen
 from ._pinning.steps import steps_of
 from ._pinning.verifying import require_run_there, require_same, see_all
-from ._pinning.wishes import DEFINITION, LIVE, state_asked, wish_of
+from ._pinning.wishes import state_asked, wish_of
 from .domains import get_each
 
 # Empty after a reboot, as it should be; its lock keeps two runs from giving one CPU to two VMs.

@@ -23,12 +23,15 @@ from ._manual import check_pins
 from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning, pinned_cpus
 from ._others import Tenant, joined, others_of_tenant
 from ._place import Placement, place
-from ._resident import Aim, HostAim, HostState, Resident, Wish
+from ._resident import BOTH, DEFINITION, LIVE, Aim, HostAim, HostState, Resident, Wish
 from ._room import BASE_PAGE_KIB, HostCpus, Others, Room, RoomCell, is_given, room_of, without_vm
 from ._threads import Pending, Thread, live_changes, pending, pinned, thread_sets
 
 __all__ = [
     "BASE_PAGE_KIB",
+    "BOTH",
+    "DEFINITION",
+    "LIVE",
     "Aim",
     "Claim",
     "Conflict",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
 
+from .._domain import AUTO
 from .._topology import format_cpuset, parse_cpuset
 from ._ledger import exclusive_cpus
-from ._move import AUTO
 from ._room import Room
 from ._side import Side, is_widened
 from ._threads import pinned, thread_sets

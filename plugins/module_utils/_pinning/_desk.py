@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 
-from .._domain import PLACING, Domain, Pinning
+from .._domain import AUTO, PLACING, Domain, Pinning
 from .._errors import FleetError
 from .._topology import format_cpuset
 from ._attempts import attempts
@@ -20,7 +20,7 @@ from ._guest import guest_of
 from ._keep import kept_pins
 from ._ledger import Claim
 from ._manual import check_memory, check_pins, every_cell, no_such_cell
-from ._move import AUTO, Misfit
+from ._move import Misfit
 from ._others import joined
 from ._place import Placement, place
 from ._promise import Amounts, beyond, by_vm, total, without

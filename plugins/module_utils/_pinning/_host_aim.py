@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import FrozenSet, Sequence, Tuple
 
-from .._domain import Pinning
+from .._domain import Pinning, same_pins
 from .._errors import FleetError
 from .._topology import format_cpuset
 from ._desk import Desk
@@ -110,8 +110,7 @@ def _concerns(side: Side, room: Room) -> bool:
         return True
     if side.live:
         return bool(live_changes(side.domain, pins, room.cpus))
-    now = side.domain.pinning
-    return {**vars(now), "policy": ""} != {**vars(pins), "policy": ""}
+    return not same_pins(side.domain.pinning, pins)
 
 
 def _require_shared(side: Side, room: Room) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
-from .._domain import Domain
+from .._domain import AUTO, Domain
 from .._errors import FleetError
 from .._topology import Isolation, format_cpuset, parse_cpuset
-from ._move import AUTO
 
 VCPU = "vCPU"
 EMULATOR = "emulator"

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import FrozenSet, Iterator, List, Mapping, Optional, Sequence
 
-from .._domain import Domain, Pinning, PinningPolicy
+from .._domain import AUTO, Domain, Pinning, PinningPolicy
 from .._topology import parse_cpuset
 from ._guest import Guest
 from ._ledger import policy_of
-from ._move import AUTO
 from ._place import memnodes_of, memory_of
 from ._room import Room, RoomCell
-from ._side import cells_with, enough_shared, host_cells, nodes_of, shared_in
+from ._side import cells_with, enough_shared, host_cells, nodes_of
 
 
 def kept_pins(
@@ -98,7 +97,7 @@ def _is_near(
     stored: bool,
 ) -> bool:
     """Whether there are shared CPUs enough; the sets of somebody who did not ask for the policy must be just those."""
-    exact = all(own[vcpu] == shared_in(homes[cell.id], room) for cell in guest.cells for vcpu in cell.vcpus)
+    exact = all(own[vcpu] == room.shared_in(homes[cell.id]) for cell in guest.cells for vcpu in cell.vcpus)
     return enough_shared(guest, homes, room) and bool(room.shared) and (stored or exact)
 
 

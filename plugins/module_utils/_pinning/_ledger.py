@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple
 
-from .._domain import Domain, Pinning, PinningPolicy
+from .._domain import AUTO, Domain, Pinning, PinningPolicy
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._isolation_guard import ThreadPin
-from ._move import AUTO
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
-from .._domain import Domain, Pinning
+from .._domain import AUTO, Domain, Pinning
 from .._domain._pinning_policy import CHOICES
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
-from ._move import AUTO, Misfit
+from ._move import Misfit
 from ._promise import beyond
 from ._room import Room
 from ._side import bound_nodes

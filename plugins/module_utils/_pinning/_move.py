@@ -16,11 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional
 
-from .._domain import Pinning
+from .._domain import AUTO, Pinning
 from .._topology import format_cpuset, parse_cpuset
-
-# In place of a set: libvirt asks numad at start.
-AUTO = "auto"
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import FrozenSet, List, Optional, Sequence, Tuple
 
-from .._domain import Pinning
+from .._domain import AUTO, Pinning
 from .._topology import format_cpuset, parse_cpuset
 from ._cpu_notes import cpu_notes, left_there, listed
 from ._desk import Desk
 from ._guest import Guest, guest_of
 from ._ledger import conflicts
-from ._move import AUTO
 from ._promise import by_vm, free_amounts, starting, total
 from ._room import Room
 from ._side import bound_nodes, cells_with, needs_shared, target

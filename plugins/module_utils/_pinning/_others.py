@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from .._domain import Pinning, PinningPolicy
+from .._domain import AUTO, Pinning, PinningPolicy
 from .._topology import Cell, parse_cpuset
 from ._isolation_guard import EMULATOR, IOTHREAD, VCPU, ThreadPin
 from ._ledger import Claim, exclusive_cpus
-from ._move import AUTO
 from ._room import Others
 
 

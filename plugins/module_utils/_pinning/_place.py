@@ -121,7 +121,7 @@ def _placement(
 ) -> Placement:
     used = [cell for cell in room.cells if any(cell.id in ids for ids in mapped)]
     own = frozenset(taken.vcpus.values()) | ({taken.emulator} if taken.emulator is not None else set())
-    rest = _near_or_any(used, room, own | taken.blocked)
+    rest = room.near_or_any([cell.id for cell in used], own | taken.blocked)
     emulator = str(taken.emulator) if taken.emulator is not None else rest
     pinning = replace(
         pins,
@@ -134,12 +134,6 @@ def _placement(
         cells=memnodes_of(guest, policy, used, mapped) if guest.numa else (),
     )
     return Placement(pinning, tuple(cell.id for cell in used), own, taken.blocked)
-
-
-def _near_or_any(used: Sequence[RoomCell], room: Room, taken: FrozenSet[int]) -> str:
-    """Return the shared CPUs of some cells that remain, or all where none does there."""
-    near = frozenset(cpu for cell in used for cpu in cell.shared)
-    return format_cpuset(near - taken or room.shared - taken)
 
 
 def memory_of(policy: PinningPolicy, used: Sequence[RoomCell]) -> Optional[NumaMemory]:

@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
+from typing import Container, Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
 from .._domain import AUTO
-from .._topology import Cell, PageSize, distances_between, parse_cpuset
+from .._topology import Cell, PageSize, distances_between, format_cpuset, parse_cpuset
 from ._isolation_guard import ThreadPin
 from ._ledger import Claim, owners
 
@@ -105,6 +105,14 @@ class Room:
     def shared(self) -> FrozenSet[int]:
         """The CPUs that all VMs without CPUs of their own share."""
         return frozenset(cpu for cell in self.cells for cpu in cell.shared)
+
+    def shared_in(self, ids: Container[int]) -> FrozenSet[int]:
+        """Return the shared CPUs of some cells."""
+        return frozenset(cpu for cell in self.cells if cell.id in ids for cpu in cell.shared)
+
+    def near_or_any(self, ids: Container[int], taken: FrozenSet[int] = frozenset()) -> str:
+        """Return the shared CPUs of some cells without those ``taken``, or all where none of these is left."""
+        return format_cpuset(self.shared_in(ids) - taken or self.shared - taken)
 
     @property
     def dedicated(self) -> FrozenSet[int]:

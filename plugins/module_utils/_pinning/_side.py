@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._domain import (
+    AUTO,
     PLACING,
     Domain,
     Following,
@@ -27,7 +28,6 @@ from .._domain import (
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
 from ._ledger import policy_of
-from ._move import AUTO
 from ._others import Tenant, others_of_tenant
 from ._room import Others, Room, is_given
 from ._threads import EMULATOR, IOTHREAD, VCPU, pinned, thread_sets
@@ -174,10 +174,10 @@ def _all_threads(side: Side, pins: Pinning, cpus: str) -> Pinning:
 def _beside(side: Side, room: Room) -> Tuple[Pinning, Optional[Following]]:
     """Return the pins that a policy chose, with the threads that share CPUs on those near them."""
     guest, pins, home = guest_of(side.domain), side.pins, at_home(side, room)
-    rest = near_or_any(used_cells(guest, side.policy, home, room), room)
+    rest = room.near_or_any(used_cells(guest, side.policy, home, room))
     if side.policy.policy == "numa":
         homes = host_cells(guest, home, room)
-        near = [near_or_any(homes[cell.id], room) for cell in guest.cells]
+        near = [room.near_or_any(homes[cell.id]) for cell in guest.cells]
         found = [VcpuPin(vcpu, cpus) for cell, cpus in zip(guest.cells, near) for vcpu in cell.vcpus]
         pins = replace(pins, vcpus=tuple(sorted(found, key=lambda pin: pin.vcpu)))
     alone = side.policy.emulator == "isolate" and pins.emulator is not None
@@ -226,16 +226,6 @@ def _allowed(side: Side, ids: FrozenSet[int]) -> FrozenSet[int]:
     return ids if side.policy.host_cells is None else ids & side.policy.host_cells
 
 
-def near_or_any(ids: FrozenSet[int], room: Room) -> str:
-    """Return the shared CPUs of some cells, or all where none is in them."""
-    return format_cpuset(shared_in(ids, room) or room.shared)
-
-
-def shared_in(ids: FrozenSet[int], room: Room) -> FrozenSet[int]:
-    """Return the shared CPUs of some cells."""
-    return frozenset(cpu for cell in room.cells if cell.id in ids for cpu in cell.shared)
-
-
 def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSet[int]]:
     """Return the cells of the host in which each cell of a guest has its CPUs, by the guest's number.
 
@@ -260,7 +250,7 @@ def host_cells(guest: Guest, pins: Pinning, room: Room) -> Mapping[int, FrozenSe
 def enough_shared(guest: Guest, homes: Mapping[int, FrozenSet[int]], room: Room) -> bool:
     """Whether the cells in which those of a guest have their CPUs have a shared one for each vCPU."""
     loads = [homes[cell.id] for cell in guest.cells for vcpu in cell.vcpus]
-    return all(loads.count(ids) <= len(shared_in(ids, room)) for ids in loads)
+    return all(loads.count(ids) <= len(room.shared_in(ids)) for ids in loads)
 
 
 def used_cells(guest: Guest, policy: PinningPolicy, pins: Pinning, room: Room) -> FrozenSet[int]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from .._domain import PLACING, Domain, Pinning
+from .._domain import AUTO, PLACING, Domain, Pinning
 from .._topology import parse_cpuset
-from ._move import AUTO
 
 # The kind of a thread, and the number of a vCPU or I/O thread.
 Thread = Tuple[str, Optional[int]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
 
-from ..._domain import Policy, parse_domain, with_pinning, with_policy
+from ..._domain import Policy, parse_domain, same_pins, with_pinning, with_policy
 from ..._errors import FleetError
 from ..._pinning import Thread, thread_sets
 from ..api import libvirt, translated
@@ -19,7 +19,7 @@ from ..domains import read_policy, write_policy
 from ..undo import Failures, Undo, all_or_nothing, redefine
 from .reading import Vm, reread
 from .seeing import see, words_of
-from .steps import BindMemory, NotePolicy, PinThread, Redefine, Step, same_pins
+from .steps import BindMemory, NotePolicy, PinThread, Redefine, Step
 
 
 @dataclass(frozen=True)

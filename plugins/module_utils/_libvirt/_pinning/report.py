@@ -12,12 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ..._domain import Domain, NumaMemory, Pinning, Policy
-from ..._pinning import Aim, Claim, HostAim, HostState, live_changes, pending, pinned, policy_of, thread_sets
+from ..._pinning import (
+    DEFINITION,
+    Aim,
+    Claim,
+    HostAim,
+    HostState,
+    live_changes,
+    pending,
+    pinned,
+    policy_of,
+    thread_sets,
+)
 from ..._topology import format_cpuset
 from .reading import Vm, online_of
 from .seeing import Seen, words_of
 from .steps import movable_memory, policy_after
-from .wishes import DEFINITION
 
 
 @dataclass(frozen=True)

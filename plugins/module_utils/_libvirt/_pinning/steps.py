@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ..._domain import PLACING, Domain, Following, Pinning, Policy, threads_on
-from ..._pinning import Aim, Thread, live_changes, pinned, thread_sets
+from ..._domain import PLACING, Domain, Following, Pinning, Policy, same_pins, threads_on
+from ..._pinning import BOTH, DEFINITION, LIVE, Aim, Thread, live_changes, pinned, thread_sets
 from ..._topology import format_cpuset, parse_cpuset
 from .seeing import Seen, words_of
-from .wishes import BOTH, DEFINITION, LIVE
 
 RESTRICTIVE = "restrictive"
 
@@ -208,11 +207,6 @@ def _definitions(aims: Sequence[Aim], definitions: Mapping[str, Domain], apply_t
         if not same_pins(found.pinning, aim.defined) or policy != (found.policy or Policy()):
             steps.append(Redefine(aim.uuid, aim.name, aim.defined, policy, found))
     return steps
-
-
-def same_pins(one: Pinning, other: Pinning) -> bool:
-    """Tell whether two pinnings are alike, whoever chose them."""
-    return replace(one, policy="") == replace(other, policy="")
 
 
 def policy_after(domain: Domain, aim: Aim, apply_to: str) -> Policy:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, Mapping, Sequence
 
-from ..._domain import Domain, Pinning, Policy
+from ..._domain import Domain, Pinning, Policy, same_pins
 from ..._errors import FleetError
 from ..._pinning import Aim, Thread, thread_sets
 from ..._topology import format_cpuset
 from .reading import Vm
 from .seeing import Seen, see, words_of
-from .steps import policy_after, same_pins
+from .steps import policy_after
 
 
 def see_all(aims: Sequence[Aim], vms: Mapping[str, Vm], online: FrozenSet[int]) -> Dict[str, Seen]:

@@ -12,10 +12,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..._domain import Domain, PinningPolicy, given_pins
 from ..._errors import FleetError
-from ..._pinning import Wish, policy_of
-
-# What of a VM is changed.
-BOTH, LIVE, DEFINITION = "both", "live", "definition"
+from ..._pinning import BOTH, DEFINITION, Wish, policy_of
 
 # Options of the module, and the fields of a policy they are.
 POLICY_OPTIONS = {
