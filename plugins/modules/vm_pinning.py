@@ -136,6 +136,13 @@ options:
       - CPUs that threads without pins leave, although no VM of this host owns them, such as those of a VM that is about
         to arrive.
     type: str
+  arriving:
+    description:
+      - UUIDs of the VMs for which the CPUs in O(keep_free) are. A stopped definition that one of them has left on this
+        host does not own CPUs any more, because its arrival replaces it.
+    type: list
+    elements: str
+    default: []
   reserved_cpus:
     description:
       - CPUs that no VM is given for itself.
@@ -323,6 +330,7 @@ HOST = ArgumentSpec(
         "repin": {"type": "bool", "default": False},
         "float_others": {"type": "bool", "default": True},
         "keep_free": {"type": "str"},
+        "arriving": {"type": "list", "elements": "str", "default": []},
         "reserved_cpus": {"type": "str"},
     }
 )

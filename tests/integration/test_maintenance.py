@@ -13,11 +13,12 @@ from typing import Any, Dict
 import pytest
 
 from tests.integration.fleet import Fleet, guest
-from tests.integration.runner import Ansible, Run
+from tests.integration.runner import Ansible, Run, task
 from tests.lab import Lab
 
 SHMEM = "<shmem name='board'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 ROOM_KIB = 250 * 1024
+CLEARING = "Keep other VMs off the CPUs that arriving ones have for themselves"
 
 
 def errors(run: Run) -> str:
@@ -54,6 +55,36 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
     assert second.code == 0, second.text
     assert (second.moved, second.changed) == ([], [])
     assert_nothing_was_touched(fleet, before)
+
+
+def test_cpus_of_its_own_are_cleared_for_a_vm_and_used_again_when_it_has_gone(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
+) -> None:
+    fleet.have(guest("own"), guest("rest", "hv2"))
+    asked = ansible.tasks(
+        "hv1",
+        task("vm_pinning", name="own", policy="dedicated"),
+        task("vm_policy", name="own", hosts=["hv1", "hv2"]),
+    )
+    assert [result["failed"] for result in asked] == [False, False], asked
+    definition = lab["hv1"].virsh("dumpxml", "own", "--inactive", "--security-info")
+    # As somebody's migration by hand leaves it behind; it has the CPU that the VM is to get there.
+    lab["hv2"].run(["virsh", "-q", "define", "/dev/stdin"], stdin=definition)
+    floating = fleet.definition("rest", "hv2")
+    run = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert run.code == 0, run.text
+    assert run.moved == ["own", "own"]
+    (there,) = [result.result for result in run.of("vm_pinning", "hv2") if result.task.endswith(CLEARING)]
+    (rest,) = there["vms"]
+    assert (rest["name"], rest["changed"], rest["verified"]) == ("rest", True, True)
+    plan = run.of("placement_plan")[0].result["plan"]
+    (sent,) = [move for wave in plan["waves"] for step in wave["steps"] for move in step["moves"]]
+    assert sent["exclusive_cpus"]
+    assert rest["pins"]["cpuset"] not in (None, sent["exclusive_cpus"])
+    assert lab["hv1"].virsh("dumpxml", "own", "--inactive", "--security-info") == definition
+    assert fleet.definition("rest", "hv2") == floating
+    fleet.assert_intact_and_once("own", "hv1")
+    fleet.assert_intact_and_once("rest", "hv2")
 
 
 def test_check_mode_prints_the_plan_and_touches_nothing(ansible: Ansible, fleet: Fleet, note: Path) -> None:

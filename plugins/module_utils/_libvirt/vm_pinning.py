@@ -34,13 +34,17 @@ LOCK_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a host: ``vms`` are the options of each VM by its name or UUID; the rest is as in ``aim``."""
+    """What is asked of a host: ``vms`` are the options of each VM by its name or UUID; the rest is as in ``aim``.
+
+    ``arriving`` are the UUIDs of VMs whose stopped definitions here are about to be replaced.
+    """
 
     vms: Sequence[Tuple[str, Mapping[str, Any]]]
     apply_to: str
     repin: bool
     float_others: bool
     keep_free: FrozenSet[int]
+    arriving: FrozenSet[str]
     reserved: FrozenSet[int]
 
 
@@ -58,6 +62,7 @@ def request_from(vms: Sequence[Mapping[str, Any]], host: Mapping[str, Any], alon
         repin=host["repin"],
         float_others=host["float_others"],
         keep_free=parse_cpuset(host["keep_free"] or ""),
+        arriving=frozenset(uuid.lower() for uuid in host["arriving"]),
         reserved=parse_cpuset(host["reserved_cpus"] or ""),
     )
 
@@ -89,7 +94,7 @@ class _Host:
     def __init__(self, conn: Any, request: Request) -> None:
         self._conn = conn
         self._request = request
-        self._vms = read_vms(conn)
+        self._vms = {uuid: vm for uuid, vm in read_vms(conn).items() if vm.live or uuid not in request.arriving}
         wishes = self._wishes()
         self._state = read_state(conn, request.reserved)
         self._online = online_of(self._state)
@@ -109,7 +114,8 @@ class _Host:
         for handle, (name, options) in zip(handles, self._request.vms):
             vm = self._vms.get(handle.UUIDString())
             if vm is None:
-                raise FleetError(f"VM {name} has left the host. Look for it on the other hosts.", "vm_unknown", vm=name)
+                text = f"VM {name} has left the host, or is named in arriving. Look for it on the other hosts."
+                raise FleetError(text, "vm_unknown", vm=name)
             _require_state(vm, self._request.apply_to)
             asked = state_asked(options, vm.live, vm.defined, self._request.apply_to)
             wishes.append(wish_of(options, asked, self._request.apply_to))

@@ -86,7 +86,7 @@ class Desk:
         room = room_of(self.state.cells, self.state.cpus, self.others())
         if self.shares:
             return room
-        left = room.usable - frozenset(room.owners)
+        left = self.state.cpus.shared(room.cpus, frozenset(room.owners))
         return replace(room, cells=tuple(replace(cell, shared=left & cell.cpus) for cell in room.cells))
 
     def decide(self, order: Sequence[Vm]) -> None:

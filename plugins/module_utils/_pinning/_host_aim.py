@@ -41,7 +41,8 @@ def aim(
     anew. Floating threads of all VMs leave the CPUs that a VM has for itself, and those in ``keep_free`` for one that
     is about to arrive; with ``float_others`` off only those of VMs wished for. Raises ``FleetError``: the code and
     facts of the ``Misfit`` for a VM that cannot have its wish, ``no_shared_cpu``, ``vm_unknown``, ``bad_options``, or
-    ``conflict`` for VMs that have one CPU for themselves already, or have one in ``keep_free``.
+    ``conflict`` for a VM wished for that owns a CPU together with another one, and for any that owns one in
+    ``keep_free``.
     """
     desk = Desk(state, residents, wishes, repin, keep_free)
     # Who shares CPUs is asked when all that own some are settled, else it might move again at the next run.
@@ -74,7 +75,9 @@ def _refuse_conflicts(desk: Desk, keep_free: FrozenSet[int]) -> None:
             "conflict",
             conflicts=[{"vms": [name], "cpus": format_cpuset(each)} for name, each in sorted(kept.items())],
         )
-    found = conflicts(ledger)
+    # Two VMs that nobody asked about were in conflict before: a warning, so that nothing else has to wait for them.
+    wished = {(vm.resident.name, vm.resident.uuid) for vm in desk.wished}
+    found = [each for each in conflicts(ledger) if wished & {each.first, each.second}]
     if found:
         raise FleetError(
             f"VMs of this host have CPUs for themselves that belong to another one too: {'; '.join(map(str, found))}. "

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .._domain import AUTO, Domain, Pinning, PinningPolicy
 from .._topology import Cell, format_cpuset, parse_cpuset
@@ -51,8 +51,12 @@ class Conflict:
 
 def policy_of(domain: Domain) -> PinningPolicy:
     """Return the policy stored with a VM; without one its pins are the user's own, if it has any."""
-    stored = domain.policy.pinning if domain.policy else None
-    return stored or PinningPolicy("manual" if domain.own_pinning.is_pinned else "none")
+    return policy_or_own(domain.policy.pinning if domain.policy else None, domain.own_pinning)
+
+
+def policy_or_own(stored: Optional[PinningPolicy], own: Pinning) -> PinningPolicy:
+    """Return a stored policy; where there is none, pins are the user's ``own``."""
+    return stored or PinningPolicy("manual" if own.is_pinned else "none")
 
 
 def exclusive_cpus(

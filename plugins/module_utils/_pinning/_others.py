@@ -45,7 +45,7 @@ def others_of_tenant(tenant: Tenant, cells: Sequence[Cell]) -> Others:
     return Others(
         claims=(Claim(tenant.name, tenant.uuid, tenant.running, cpus, blocked),) if cpus else (),
         pins=() if chosen else _pins(tenant),
-        floating=not (alone if chosen else _all_pinned(tenant)),
+        floating=not (alone if chosen else pins_all(tenant.pins, tenant.vcpus, tenant.iothreads)),
         bound=frozenset(crowd),
         crowd=crowd,
     )
@@ -86,7 +86,8 @@ def _pins(tenant: Tenant) -> Tuple[ThreadPin, ...]:
     )
 
 
-def _all_pinned(tenant: Tenant) -> bool:
-    vcpus, iothreads = {pin.vcpu for pin in tenant.pins.vcpus}, {pin.iothread for pin in tenant.pins.iothreads}
-    known = tenant.vcpus is not None and vcpus >= set(tenant.vcpus) and iothreads >= set(tenant.iothreads)
-    return known and tenant.pins.emulator is not None
+def pins_all(pins: Pinning, vcpus: Optional[Iterable[int]], iothreads: Iterable[int]) -> bool:
+    """Whether every thread has a pin; where its vCPUs are not known (``None``), a VM may have more of them."""
+    pinned, pinned_iothreads = {pin.vcpu for pin in pins.vcpus}, {pin.iothread for pin in pins.iothreads}
+    known = vcpus is not None and pinned >= set(vcpus) and pinned_iothreads >= set(iothreads)
+    return known and pins.emulator is not None

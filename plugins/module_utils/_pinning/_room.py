@@ -39,6 +39,11 @@ class HostCpus:
         """Return the CPUs that isolation leaves to threads without pins, none where nothing is isolated."""
         return self.usable(online) - self.isolated if online & self.isolated else frozenset()
 
+    def shared(self, online: FrozenSet[int], owned: FrozenSet[int]) -> FrozenSet[int]:
+        """Return the CPUs for threads that have none of their own; isolated ones where VMs may use no others."""
+        usable = self.usable(online)
+        return (usable - self.isolated or usable) - owned
+
 
 def is_given(cpuset: Optional[str], left: FrozenSet[int]) -> bool:
     """Whether a ``cpuset`` without a record only says what isolation ``left`` to VMs, as a migration gives it."""
@@ -152,7 +157,6 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
 def _room_cell(
     cell: Cell, online: FrozenSet[int], to_own: FrozenSet[int], shared: FrozenSet[int], distances: Mapping[int, int]
 ) -> RoomCell:
-    huge = [page for page in cell.pages if _is_huge(page)]
     return RoomCell(
         id=cell.id,
         cores=tuple(core & online for core in cell.cores if core & online),
@@ -160,18 +164,19 @@ def _room_cell(
         shared=cell.cpus & shared,
         memory_kib=usable_kib(cell) if cell.free_kib is None else cell.free_kib,
         has_memory=cell.memory_kib > 0,
-        pages={page.size_kib: page.total if page.free is None else page.free for page in huge},
+        pages={page.size_kib: page.total if page.free is None else page.free for page in huge_pages(cell)},
         distances=distances,
     )
 
 
 def usable_kib(cell: Cell) -> int:
     """Return the memory of a cell that is not set aside for huge pages."""
-    return max(0, cell.memory_kib - sum(page.size_kib * page.total for page in cell.pages if _is_huge(page)))
+    return max(0, cell.memory_kib - sum(page.size_kib * page.total for page in huge_pages(cell)))
 
 
-def _is_huge(page: PageSize) -> bool:
-    return page.size_kib > BASE_PAGE_KIB
+def huge_pages(cell: Cell) -> Tuple[PageSize, ...]:
+    """Return the sizes of pages that a cell sets aside."""
+    return tuple(page for page in cell.pages if page.size_kib > BASE_PAGE_KIB)
 
 
 def _keeping_one(cell: RoomCell) -> RoomCell:

@@ -90,13 +90,18 @@ class Books:
         there = self._hosts[host]
         if there.cpus is None:
             return self._number(vm, host, vm.pinning if is_placing(vm.stored) else vm.own_pinning)
-        found = seat(vm, there, self.taken(host, moment))
+        found = seat(vm, there, self.taken(host, self.without(moment, (vm,))))
         return found if isinstance(found, Misfit) else self._number(vm, host, found)
 
     def arrive(self, host: str, moment: Moment, vm: Vm) -> Optional[Moment]:
         """Return a moment of a host after a VM has come, ``None`` where it cannot."""
         offered = self.offer(host, moment, vm)
-        return None if isinstance(offered, Misfit) else moment | {offered}
+        return None if isinstance(offered, Misfit) else self.enter(moment, offered)
+
+    def enter(self, moment: Moment, number: int) -> Moment:
+        """Return a moment after the VM of an entry has come; it replaces a definition that was left there."""
+        key = self._entries[number].key
+        return frozenset(each for each in moment if self._entries[each].key != key) | {number}
 
     def together(self, host: str, moment: Moment, vms: Iterable[Vm]) -> Optional[Moment]:
         """Return a moment after several VMs have come, the most demanding first; ``None`` where not all can."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 from .._domain import AUTO, Pinning
-from .._pinning import BASE_PAGE_KIB, Guest
+from .._pinning import Guest, huge_pages, usable_kib
 from .._topology import Cell, parse_cpuset
 from .resources import UNLIMITED
 
@@ -76,12 +76,9 @@ def _amounts(cells: Iterable[Cell], now: bool) -> Amounts:
     result: Amounts = {}
     described = any(cell.memory_kib for cell in known)
     for cell in known:
-        huge = [page for page in cell.pages if page.size_kib > BASE_PAGE_KIB]
-        base = max(0, cell.memory_kib - sum(page.size_kib * page.total for page in huge))
-        if now and cell.free_kib is not None:
-            base = cell.free_kib
+        base = cell.free_kib if now and cell.free_kib is not None else usable_kib(cell)
         result[cell.id, None] = base if described else UNLIMITED
-        for page in huge:
+        for page in huge_pages(cell):
             result[cell.id, page.size_kib] = page.free if now and page.free is not None else page.total
     return result
 

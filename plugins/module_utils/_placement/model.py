@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from typing import FrozenSet, Optional, Tuple
 
 from .._domain import PLACING, Following, Pinning, PinningPolicy, own_pins
-from .._pinning import Guest
+from .._pinning import Guest, policy_or_own
 from .._topology import Cell
 
 # States in which a domain has no process and no memory.
@@ -28,8 +28,6 @@ EXECUTING_STATES = ("running", "blocked")
 # QEMU migrates these; a domain that crashed or shuts down has to end first.
 MOVABLE_STATES = ("running", "blocked", "paused", "pmsuspended", "idle", "nostate")
 
-
-MANUAL, FLOATING = PinningPolicy("manual"), PinningPolicy("none")
 
 _own = lru_cache(maxsize=4096)(own_pins)
 
@@ -180,7 +178,7 @@ class Vm:
     @cached_property
     def policy(self) -> PinningPolicy:
         """How its pins are chosen: as stored, else pins are its user's own."""
-        return self.stored or (MANUAL if self.own_pinning.is_pinned else FLOATING)
+        return policy_or_own(self.stored, self.own_pinning)
 
     @cached_property
     def is_placed(self) -> bool:

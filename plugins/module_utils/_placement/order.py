@@ -74,7 +74,7 @@ class _Floor:
             entry = self._offer(move, move.tied, self.pins)
             if entry is None:
                 return False
-            self.moments[move.destination] |= {entry}
+            self.moments[move.destination] = self.pins.books.enter(self.moments[move.destination], entry)
             self.entries[move.vm] = entry
         self.left[move.destination] = minus(self.left[move.destination], move.demand)
         return True
@@ -94,7 +94,7 @@ class _Floor:
             entry = self._offer(move, move.tied, self.pins)
             if entry is None:
                 return None
-            moments[move.destination] |= {entry}
+            moments[move.destination] = self.pins.books.enter(moments[move.destination], entry)
             moments[move.source] = self.pins.books.without(moments[move.source], [move.tied])
         return tuple(moments)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from .._domain import AUTO, Following, IothreadPin, Pinning, VcpuPin, threads_on
+from .._pinning import pins_all
 from .._topology import format_cpuset, parse_cpuset
 from .books import Moment
 from .model import Host, Vm
@@ -49,7 +50,8 @@ def given_pins(problem: Problem, solution: Solution) -> Dict[int, Given]:
     result: Dict[int, Given] = {}
     for step in solution.steps:
         for vm in step:
-            moments[target[vm]] |= {entries[vm]} if vm in entries else frozenset()
+            if vm in entries:
+                moments[target[vm]] = books.enter(moments[target[vm]], entries[vm])
         for vm in step:
             host = target[vm]
             own = books.owned(names[host], frozenset({entries[vm]})) if vm in entries else frozenset()
@@ -103,16 +105,10 @@ def _floating(vm: Vm, host: Host, pins: Pinning, shared: FrozenSet[int]) -> Tupl
         return pins, None
     limit = pins.cpuset
     wanted = parse_cpuset(limit) & host.cpus if limit else host.cpus
-    if shared >= host.cpus or _all_pinned(vm, pins):
+    # Without a description of its threads, pins of vCPUs are taken for pins of all.
+    all_pinned = bool(pins.vcpus) if vm.guest is None else pins_all(pins, vm.guest.vcpus, vm.guest.iothreads)
+    if shared >= host.cpus or all_pinned:
         return replace(pins, cpuset=format_cpuset(wanted) or None if limit else None), None
     cpuset = format_cpuset(wanted & shared or shared)
     following = None if cpuset == limit else Following(cpuset, limit, threads_on(pins, cpuset))
     return replace(pins, cpuset=cpuset), following
-
-
-def _all_pinned(vm: Vm, pins: Pinning) -> bool:
-    if vm.guest is None or pins.emulator is None:
-        # Without a description of its threads, pins of vCPUs are taken for pins of all.
-        return vm.guest is None and bool(pins.vcpus)
-    vcpus, iothreads = {pin.vcpu for pin in pins.vcpus}, {pin.iothread for pin in pins.iothreads}
-    return vcpus >= set(vm.guest.vcpus) and iothreads >= set(vm.guest.iothreads)

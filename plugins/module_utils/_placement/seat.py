@@ -59,9 +59,8 @@ def isolation(host: Host) -> FrozenSet[int]:
 
 
 def shared_cpus(host: Host, owned: FrozenSet[int]) -> FrozenSet[int]:
-    """Return the CPUs for threads that have none of their own; all where isolation would leave none."""
-    online = host.cpus or frozenset()
-    return (host_cpus(host).usable(online) - host.isolated_cpus or online) - owned
+    """Return the CPUs for threads that have none of their own."""
+    return host_cpus(host).shared(host.cpus or frozenset(), owned)
 
 
 @dataclass(frozen=True)

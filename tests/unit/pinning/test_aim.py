@@ -538,14 +538,25 @@ def test_a_transient_vm_by_whose_cpus_is_no_memory_keeps_where_it_is() -> None:
     assert (of(again).kept, shown(of(again).live)) == (True, shown(of(found).live)) == (True, "0 1 | 2 @ strict 1")
 
 
+OWNING_ONE_CPU = [vm("b", pins("0 1"), SHARE), vm("a", pins("1 2"), SHARE, state="definition"), vm("c")]
+
+
 def test_vms_that_own_one_cpu_already_are_named() -> None:
-    vms = [vm("b", pins("0 1"), SHARE), vm("a", pins("1 2"), SHARE, state="definition"), vm("c")]
-    error = refused(TWO, vms)
+    # New pins of the running VM do not free the CPU in its definition.
+    error = refused(TWO, OWNING_ONE_CPU, wish("b", SHARE, apply_to="live"))
     assert error.code == "conflict"
     assert "a and b on 1." in error.msg
     assert error.facts["conflicts"] == [{"vms": ["a", "b"], "cpus": "1"}]
-    found = aimed(TWO, vms, wish("b", SHARE))
+    found = aimed(TWO, OWNING_ONE_CPU, wish("b", SHARE))
     assert shown(of(found, "b").defined).startswith("0 4 ")
+
+
+def test_vms_that_own_one_cpu_already_do_not_stop_the_others_from_following() -> None:
+    found = aimed(TWO, OWNING_ONE_CPU)
+    assert found.warnings == (
+        "VMs a and b on 1 share CPUs of which one of them is to be the only user. Pin the other one elsewhere.",
+    )
+    assert shown(of(found, "c").live) == "3-7 3-7 | 3-7"
 
 
 def test_a_vm_that_shares_cpus_leaves_those_that_it_will_own_itself() -> None:

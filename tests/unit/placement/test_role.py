@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         args = self._task.args
         kind = "{name}" if "{name}" == "migrate" else "clear" if "keep_free" in args else "follow"
-        note = kind + " " + task_vars["inventory_hostname"]
+        note = " ".join([kind, task_vars["inventory_hostname"], *args.get("arriving", ())])
         with open(os.environ["NOTES"], "a", encoding="utf-8") as notes:
             notes.write(note + "\\n")
         if note == os.environ["FAULT"]:
@@ -35,9 +35,9 @@ class ActionModule(ActionBase):
 """
 
 STEPS = [
-    {"moves": [{"vm": "db1", "source": "hv1", "destination": "hv2", "exclusive_cpus": "4"}]},
-    {"moves": [{"vm": "db2", "source": "hv2", "destination": "hv3", "exclusive_cpus": "5"}]},
-    {"moves": [{"vm": "web1", "source": "hv3", "destination": "hv1"}]},
+    {"moves": [{"vm": "db1", "uuid": "u-db1", "source": "hv1", "destination": "hv2", "exclusive_cpus": "4"}]},
+    {"moves": [{"vm": "db2", "uuid": "u-db2", "source": "hv2", "destination": "hv3", "exclusive_cpus": "5"}]},
+    {"moves": [{"vm": "web1", "uuid": None, "source": "hv3", "destination": "hv1"}]},
 ]
 PLAY = [
     {
@@ -53,8 +53,8 @@ PLAY = [
     }
 ]
 
-FIRST = ["clear hv2", "migrate hv1", "follow hv1", "follow hv2"]
-SECOND = ["clear hv3", "migrate hv2", "follow hv2", "follow hv3"]
+FIRST = ["clear hv2 u-db1", "migrate hv1", "follow hv1", "follow hv2"]
+SECOND = ["clear hv3 u-db2", "migrate hv2", "follow hv2", "follow hv3"]
 
 
 def carry_out(folder: Path, fault: str = "", *options: str) -> tuple[bool, list[str]]:
@@ -98,4 +98,7 @@ def test_a_failure_ends_the_plan_for_all_hosts(tmp_path: Path, fault: str) -> No
 
 
 def test_check_mode_clears_only_what_is_free_before_anything_moves(tmp_path: Path) -> None:
-    assert carry_out(tmp_path, "", "--check") == (True, ["clear hv2", "migrate hv1", "migrate hv2", "migrate hv3"])
+    assert carry_out(tmp_path, "", "--check") == (
+        True,
+        ["clear hv2 u-db1", "migrate hv1", "migrate hv2", "migrate hv3"],
+    )

@@ -473,3 +473,30 @@ def test_a_vm_that_stays_keeps_its_cpus_from_those_that_come() -> None:
     answer = ask(fleet([machine("hv1", "0-3"), machine("hv2", "0-3")], [stuck, comes]), "refill", hosts=["hv1", "hv2"])
     assert ("hv1", "allowed_hosts") in codes(answer, "old")
     assert not where(answer)
+
+
+@pytest.mark.parametrize(("home", "expected"), [("hv2", ["2", "3"]), ("hv1", ["0", "1"])])
+def test_a_definition_that_a_vm_left_at_the_destination_is_replaced(home: str, expected: list[str]) -> None:
+    left = tied("db1", "hv2", "2 3", uuid="u-db1", state="shutoff")
+    pins = {"vcpus": [{"vcpu": 0, "cpus": "2"}, {"vcpu": 1, "cpus": "3"}]}
+    home_of = {"home": {"name": home, "pins": pins}}
+    there = machine("hv2", "0-4" if home == "hv2" else "0-2")
+    vms = [tied("db1", "hv1", "6 7", uuid="u-db1", policy_fields=home_of), left]
+    move = only_move(drain(fleet([machine("hv1"), there], vms), "hv1"))
+    assert vcpu_sets(move["pins"]) == expected
+
+
+def test_a_definition_that_a_vm_left_keeps_its_cpus_from_others() -> None:
+    left = tied("db1", "hv2", "0 1", uuid="u-db1", state="shutoff")
+    vms = [tied("db1", "hv3", "6 7", uuid="u-db1"), left, tied("db2", "hv1", "0 1")]
+    hosts = [machine("hv1"), machine("hv2"), machine("hv3", maintenance=True)]
+    assert vcpu_sets(only_move(drain(fleet(hosts, vms), "hv1"))["pins"]) == ["2", "3"]
+
+
+def test_cpus_of_a_definition_that_is_replaced_are_for_those_that_come_later() -> None:
+    left = tied("db1", "hv2", "0 1", uuid="u-db1", state="shutoff")
+    home = {"home": {"name": "hv2", "pins": {"vcpus": [{"vcpu": 0, "cpus": "2"}, {"vcpu": 1, "cpus": "3"}]}}}
+    vms = [tied("db1", "hv1", "4 5", uuid="u-db1", policy_fields=home), left, tied("db2", "hv1", "6 7")]
+    answer = drain(fleet([machine("hv1"), machine("hv2", "0-4")], vms), "hv1")
+    found = {move["vm"]: vcpu_sets(move["pins"]) for step in steps(answer) for move in step}
+    assert found == {"db1": ["2", "3"], "db2": ["0", "1"]}
