@@ -60,30 +60,34 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
 def test_cpus_of_its_own_are_cleared_for_a_vm_and_used_again_when_it_has_gone(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:
-    fleet.have(guest("own"), guest("rest", "hv2"))
+    fleet.have(guest("own"), guest("fewer", vcpus=2), guest("rest", "hv2"))
+    # It is to start with fewer threads than it runs with.
+    lab["hv1"].virsh("setvcpus", "fewer", "1", "--config")
+    names = ["fewer", "own"]
     asked = ansible.tasks(
         "hv1",
-        task("vm_pinning", name="own", policy="dedicated"),
-        task("vm_policy", name="own", hosts=["hv1", "hv2"]),
+        task("vm_pinning", vms=[{"name": "own", "policy": "dedicated"}, {"name": "fewer", "policy": "numa"}]),
+        task("vm_policy", vms=[{"name": name, "hosts": ["hv1", "hv2"]} for name in names]),
     )
     assert [result["failed"] for result in asked] == [False, False], asked
+    definitions = [fleet.definition(name, "hv1") for name in names]
     definition = lab["hv1"].virsh("dumpxml", "own", "--inactive", "--security-info")
     # As somebody's migration by hand leaves it behind; it has the CPU that the VM is to get there.
     lab["hv2"].run(["virsh", "-q", "define", "/dev/stdin"], stdin=definition)
     floating = fleet.definition("rest", "hv2")
     run = ansible.maintain(hosts="hv1", tasks=str(note))
     assert run.code == 0, run.text
-    assert run.moved == ["own", "own"]
+    assert sorted(run.moved) == ["fewer", "fewer", "own", "own"]
     (there,) = [result.result for result in run.of("vm_pinning", "hv2") if result.task.endswith(CLEARING)]
     (rest,) = there["vms"]
     assert (rest["name"], rest["changed"], rest["verified"]) == ("rest", True, True)
     plan = run.of("placement_plan")[0].result["plan"]
-    (sent,) = [move for wave in plan["waves"] for step in wave["steps"] for move in step["moves"]]
-    assert sent["exclusive_cpus"]
-    assert rest["pins"]["cpuset"] not in (None, sent["exclusive_cpus"])
-    assert lab["hv1"].virsh("dumpxml", "own", "--inactive", "--security-info") == definition
+    moves = [move for wave in plan["waves"] for step in wave["steps"] for move in step["moves"]]
+    (taken,) = [move["exclusive_cpus"] for move in moves if move["vm"] == "own"]
+    assert rest["pins"]["cpuset"] not in (None, taken)
+    assert [fleet.definition(name, "hv1") for name in names] == definitions
     assert fleet.definition("rest", "hv2") == floating
-    fleet.assert_intact_and_once("own", "hv1")
+    fleet.assert_all_intact(names, "hv1")
     fleet.assert_intact_and_once("rest", "hv2")
 
 

@@ -28,7 +28,8 @@ def of_cells(problem: Problem, solution: Solution) -> List[Dict[str, Any]]:
     found: List[Dict[str, Any]] = []
     for step in solution.steps:
         for vm in step:
-            moments[target[vm]] |= {entries[vm]} if vm in entries else frozenset()
+            if vm in entries:
+                moments[target[vm]] = books.enter(moments[target[vm]], entries[vm])
             if problem.vms[vm].running.huge_pages_kib is None and not (vm in entries and books.parts(entries[vm])):
                 loose.setdefault(target[vm], []).append(vm)
         for vm in step:

@@ -104,7 +104,7 @@ def _rest(problem: Problem, solution: Solution) -> Rest:
         free[host] = minus(free[host], demand(vm))
         free[vm.host] = plus(free[vm.host], demand(vm))
         if index in solution.entries:
-            moments[host] |= {solution.entries[index]}
+            moments[host] = problem.books.enter(moments[host], solution.entries[index])
             moments[vm.host] = problem.books.without(moments[vm.host], [vm])
     return Rest(free, moments, problem.books)
 
