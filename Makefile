@@ -36,7 +36,7 @@ CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
 FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-machines
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
-	molecule-pods molecule-machines bench lab lab-down demo venv sync build clean distclean
+	molecule-pods molecule-machines bench bench-pinning lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -93,8 +93,11 @@ molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance 
 molecule-pods molecule-machines: venv sync
 	@$(MAKE) molecule SCENARIO="$(filter $(SCENARIO),$(if $(filter %-pods,$@),$(POD_SCENARIOS),$(MACHINE_SCENARIOS)))"
 
-bench: venv sync ## Measure against the alternatives
+bench: venv sync ## Measure the planner against first-fit
 	python -m tests.bench $(ARGS)
+
+bench-pinning: venv sync ## Measure pinning of many VMs against loops of virsh, in the laboratory (root)
+	python -m tests.bench.pinning $(ARGS)
 
 lab: venv sync ## Start a laboratory (root; KIND=pod or machine, HOSTS=3)
 	python -m tests.lab up --kind $(KIND) --hosts $(HOSTS) $(ARGS)

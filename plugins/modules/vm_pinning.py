@@ -277,14 +277,98 @@ host:
     isolated_cpus:
       description: The CPUs that the kernel isolates, as a set.
       type: str
+error:
+  description:
+    - Stable word for the failure.
+    - Own ones are C(bad_options), C(bad_input), C(bad_pins), C(bad_cpuset), C(vm_unknown), C(vm_not_running),
+      C(vm_transient), C(policy_version), C(bad_policy), C(no_such_vcpu), C(no_such_iothread), C(no_such_guest_cell),
+      C(no_such_cell), C(no_such_cpu), C(cpu_offline), C(cpu_not_allowed), C(cpu_owned), C(policy_isolation),
+      C(not_enough_cores), C(no_shared_cpu), C(memory_short), C(huge_pages_short), C(conflict), C(in_transit), C(busy),
+      C(pin_failed), C(define_refused), C(not_applied), C(changed_meanwhile) and C(interrupted).
+  returned: failure
+  type: str
+  sample: not_enough_cores
 vm:
   description: The VM at which it failed.
   returned: failure, if it was one VM
   type: str
+option:
+  description: The option that makes no sense.
+  returned: when the error is C(bad_options)
+  type: str
+needed:
+  description: How many CPUs, KiB or huge pages the VM needs.
+  returned: failure, if there is too little of them for a VM with V(numa) or V(dedicated)
+  type: int
+missing:
+  description: How many more are needed; where there are enough in all, it is how many more in one cell or in each.
+  returned: failure, if there is too little of something
+  type: int
+missing_in:
+  description: The NUMA cell in which that many more would do.
+  returned: failure, if there is enough in all, but not in one cell
+  type: int
+shared:
+  description: How many CPUs VMs share.
+  returned: when the error is C(no_shared_cpu)
+  type: int
+available:
+  description: How many CPUs there are for the VM.
+  returned: when the error is C(not_enough_cores)
+  type: int
+free:
+  description: The KiB or huge pages that are C(free) in each C(cell).
+  returned: when the error is C(memory_short) or C(huge_pages_short), for a VM with V(numa) or V(dedicated)
+  type: list
+  elements: dict
+  sample: [{cell: 0, free: 524288}, {cell: 1, free: 131072}]
+size_kib:
+  description: Size of the huge pages.
+  returned: when the error is C(huge_pages_short)
+  type: int
+cells:
+  description: The NUMA cells that it is about; for C(not_enough_cores) the CPUs C(available) in each C(cell).
+  returned: failure, if it is about cells
+  type: list
+  elements: raw
+  sample: [{cell: 0, available: 1}, {cell: 1, available: 2}]
+known:
+  description: The numbers of the cells or I/O threads that there are.
+  returned: failure, if some were named that are not there
+  type: list
+  elements: int
+cpus:
+  description: The CPUs that the VM cannot have, as a set.
+  returned: failure, if it is about CPUs that were named
+  type: str
+  sample: 2-3
+owners:
+  description: The VMs that have these CPUs for themselves.
+  returned: when the error is C(cpu_owned)
+  type: list
+  elements: str
+conflicts:
+  description: The C(vms) that own CPUs together, or that own some in O(keep_free), with these C(cpus).
+  returned: when the error is C(conflict)
+  type: list
+  elements: dict
+  sample: [{vms: [db1, db2], cpus: 2-3}]
 step:
-  description: What was being done to it.
+  description: What was being done to the VM.
   returned: failure while VMs are changed
   type: str
+libvirt_message:
+  description: What libvirt says.
+  returned: failure, if libvirt refused something
+  type: str
+wanted:
+  description: What the VM was given.
+  returned: when the error is C(not_applied) and a reading differs
+  type: raw
+found:
+  description: What libvirt or the kernel says instead.
+  returned: when the error is C(not_applied) and a reading differs
+  type: raw
 rolled_back:
   description: Whether everything is as it was before the task.
   returned: failure while VMs are changed

@@ -184,6 +184,43 @@ vms:
         - What differs, of C(maximum), C(current), C(topology), C(cells), C(huge_pages_kib) and C(iothreads), each with
           C(running) and C(defined); null if nothing does.
       type: dict
+error:
+  description:
+    - Stable word for the failure.
+    - Own ones are C(bad_options), C(bad_input), C(vm_unknown), C(vm_transient), C(vcpus), C(topology), C(cells),
+      C(huge_pages), C(pins_left), C(in_use), C(define_refused), C(not_applied), C(changed_meanwhile) and
+      C(interrupted).
+  returned: failure
+  type: str
+  sample: pins_left
+vm:
+  description: The VM at which it failed.
+  returned: failure, if it was one VM
+  type: str
+option:
+  description: The option that makes no sense.
+  returned: when the error is C(bad_options)
+  type: str
+cause:
+  description: What does not fit together.
+  returned: when the error is C(vcpus), C(topology), C(cells) or C(huge_pages)
+  type: str
+pins:
+  description: The pins of what would go.
+  returned: when the error is C(pins_left)
+  type: list
+  elements: str
+  sample: [vCPU 7, I/O thread 2]
+used:
+  description: What needs something that would go.
+  returned: when the error is C(in_use)
+  type: list
+  elements: str
+  sample: [disk vda uses I/O thread 2]
+libvirt_message:
+  description: What libvirt says.
+  returned: failure, if libvirt refused something
+  type: str
 rolled_back:
   description: Whether everything is as it was before the task.
   returned: failure while VMs are changed

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from .._errors import FleetError
-from ._pins import Pinning
+from ._pins import AUTO, Pinning
 
 # Everything that the fleet snapshot has, so that what is found there can be given as it is.
 _PARTS: Mapping[str, Tuple[str, ...]] = {
@@ -45,7 +45,7 @@ def given_pins(data: Mapping[str, Any], policy: Optional[str]) -> Optional[Pinni
         raise _bad(
             f"the policy {policy!r} chooses {', '.join(foreign)} itself. {advice}, or use the policy manual", "pins"
         )
-    return _each_once(Pinning.from_dict({**data, "policy": policy})) if allowed else None
+    return _each_there(_each_once(Pinning.from_dict({**data, "policy": policy}))) if allowed else None
 
 
 def _mappings(value: Any) -> Sequence[Mapping[str, Any]]:
@@ -71,6 +71,21 @@ def _each_once(pins: Pinning) -> Pinning:
         twice = sorted({number for number in found if found.count(number) > 1})
         if twice:
             raise _bad(f"pins names {kind} {twice[0]} twice. Give it once", "pins")
+    return pins
+
+
+def _each_there(pins: Pinning) -> Pinning:
+    """Refuse sets of no CPU, and ``auto`` where libvirt does not know it: it would say so when half is done."""
+    named = [(f"vCPU {pin.vcpu}", pin.cpus) for pin in pins.vcpus]
+    named += [(f"I/O thread {pin.iothread}", pin.cpus) for pin in pins.iothreads]
+    named += [(f"memory of cell {cell.id}", cell.node) for cell in pins.cells]
+    named += [("emulator", pins.emulator or "")] if pins.emulator is not None else []
+    for what, numbers in named:
+        if numbers in ("", AUTO):
+            raise _bad(f"pins gives {what} the set {numbers!r}, which names nothing. Name numbers, as in 0-3,8", "pins")
+    if pins.cpuset == "" or (pins.memory is not None and pins.memory.nodes == ""):
+        what = "cpuset" if pins.cpuset == "" else "memory"
+        raise _bad(f"pins gives {what} a set that names nothing. Name numbers, as in 0-3,8, or auto", "pins")
     return pins
 
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
 
 from .. import _xml
@@ -122,7 +122,7 @@ class Domain:
 
         The pins that a policy chose are all the VM's own.
         """
-        if self.policy is None or (self.policy.pinning and self.policy.pinning.policy in PLACING):
+        if self.policy is None or _is_placed(self.policy):
             return self.pinning
         return own_pins(self.pinning, self.policy.following, live=self.runtime_id is not None)
 
@@ -142,6 +142,11 @@ def parse_domain(xml: str) -> Domain:
     Raises ``FleetError``: ``bad_xml``, ``bad_cpuset``, and ``policy_version`` or ``bad_policy`` for our metadata.
     """
     root = _xml.parse_as(xml, "domain")
+    policy, vcpus, runtime_id = stored_policy(root), _vcpus(root), _xml.to_int(root.get("id"))
+    pinning = pinning_of(root)
+    if runtime_id is not None and _pins_are_ours(policy):
+        # libvirt keeps the pins of vCPUs that were unplugged; nobody wants these any more.
+        pinning = replace(pinning, vcpus=tuple(pin for pin in pinning.vcpus if pin.vcpu in vcpus.online))
     name, machine = _xml.find_text(root, "name"), root.find("os/type")
     if name is None:
         raise FleetError("The domain XML has no <name>. Give the XML as libvirt prints it.", code="bad_xml")
@@ -150,25 +155,33 @@ def parse_domain(xml: str) -> Domain:
     return Domain(
         name=name,
         uuid=_xml.find_text(root, "uuid") or "",
-        runtime_id=_xml.to_int(root.get("id")),
+        runtime_id=runtime_id,
         virt_type=root.get("type", ""),
         emulator=_xml.find_text(root, "devices/emulator"),
         arch="" if machine is None else machine.get("arch", ""),
         machine="" if machine is None else machine.get("machine", ""),
         memory_kib=memory,
         current_memory_kib=_memory_kib(root.find("currentMemory")) or memory,
-        vcpus=_vcpus(root),
+        vcpus=vcpus,
         cpu_xml=None if cpu is None else _xml.serialise(cpu),
         cpu_mode=None if cpu is None else cpu.get("mode"),
-        pinning=pinning_of(root),
+        pinning=pinning,
         guest_cells=tuple(_guest_cell(cell, index) for index, cell in enumerate(root.iterfind("cpu/numa/cell"))),
         huge_pages_kib=_huge_pages_kib(root),
         networks=networks_of(root),
         disks=disks_of(root),
         hostdevs=hostdevs_of(root),
-        policy=stored_policy(root),
+        policy=policy,
         iothreads=_iothreads(root),
     )
+
+
+def _is_placed(policy: Policy) -> bool:
+    return policy.pinning is not None and policy.pinning.policy in PLACING
+
+
+def _pins_are_ours(policy: Optional[Policy]) -> bool:
+    return policy is not None and (policy.following is not None or _is_placed(policy))
 
 
 def migration_mode(domain: Domain, policy: Optional[Policy] = None) -> str:

@@ -68,11 +68,21 @@ def counts(shape: Tuple[Tuple[int, int], ...], wanted: int, threads: str, unit: 
 def _packed(shape: Sequence[Tuple[int, int]], wanted: int, unit: int) -> Tuple[int, ...]:
     """Take whole cores while they can be filled, then parts of cores that others use too, then parts of whole ones.
 
-    Each at first in units of a guest's core, so that its threads stay together.
+    Each in units of a guest's core at first, so that its threads stay together, unless that breaks more cores. With
+    cores of one and two threads no way breaks fewer; with more there may be a better sum, which nobody looks for.
     """
-    taken, left = [0] * len(shape), wanted
     unit = min(unit, max((free for free, size in shape), default=1))
-    rounds = [(True, True, unit), (False, False, unit), (True, False, unit), (False, False, 1), (True, False, 1)]
+    parts = [(False, False, unit), (True, False, unit), (False, False, 1), (True, False, 1)]
+    together = _in_rounds(shape, wanted, [(True, True, unit), *parts])
+    apart = _in_rounds(shape, wanted, [(True, True, unit), (True, True, 1), *parts])
+    return min(together, apart, key=lambda taken: _parts_of(shape, taken))
+
+
+def _in_rounds(
+    shape: Sequence[Tuple[int, int]], wanted: int, rounds: Iterable[Tuple[bool, bool, int]]
+) -> Tuple[int, ...]:
+    """Each round says whether it takes from whole cores, only all of a core, and in which steps."""
+    taken, left = [0] * len(shape), wanted
     for whole, filled, step in rounds:
         for index in _largest_first(shape):
             free, size = shape[index]
@@ -110,7 +120,11 @@ def broken(shape: Tuple[Tuple[int, int], ...], wanted: int, threads: str, unit: 
     """Return how many cores a VM would share with others, taking ``wanted`` vCPUs from them."""
     if threads == ISOLATE:
         return 0
-    return sum(0 < count < size for count, (free, size) in zip(counts(shape, wanted, threads, unit), shape))
+    return _parts_of(shape, counts(shape, wanted, threads, unit))
+
+
+def _parts_of(shape: Iterable[Tuple[int, int]], taken: Iterable[int]) -> int:
+    return sum(0 < count < size for count, (free, size) in zip(taken, shape))
 
 
 def take(cores: Sequence[Core], groups: Sequence[Sequence[int]], threads: str, near: FrozenSet[int]) -> Taken:

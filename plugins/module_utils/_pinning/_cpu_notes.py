@@ -11,7 +11,7 @@ from typing import Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
 
 from .._domain import AUTO
 from .._topology import format_cpuset, parse_cpuset
-from ._ledger import exclusive_cpus
+from ._ledger import exclusive_cpus, seats
 from ._room import Room
 from ._side import Side, is_widened
 from ._threads import pinned, thread_sets
@@ -29,6 +29,7 @@ _NOT_SPREAD = (
     "VM {vm} has pins by hand with several CPUs for one thread, and the host isolates CPU {cpus}, so the scheduler "
     "would not spread it there. Pin the thread to one CPU, or to CPUs that are not isolated."
 )
+_SHARING = "vCPU {cpus} of VM {vm} has no CPU for itself, as the VM's others have. Choose the VM's pins anew."
 _WIDENED = (
     "VM {vm} is to float on CPU {cpus}, but none of it is shared, so it floats on all CPUs that are. "
     "Give it a cpuset with shared CPUs."
@@ -50,6 +51,8 @@ def _faults(side: Side, room: Room) -> Iterator[Tuple[str, FrozenSet[int]]]:
     yield _OFFLINE, own - room.cpus
     if room.isolated:
         yield _NOT_ISOLATED, (own & room.cpus) - room.isolated
+    if side.policy.policy == "dedicated":
+        yield _SHARING, frozenset(side.domain.vcpus.online) - {pin.vcpu for pin in seats(side.policy, side.pins)}
     if not side.placed:
         sets = [parse_cpuset(text) for text in pinned(side.pins).values() if text != AUTO]
         yield _NOT_SPREAD, frozenset(cpu for cpus in sets if len(cpus) > 1 for cpu in cpus & room.isolated)

@@ -19,7 +19,7 @@ from ._misfits import no_shared_in
 from ._notes import notes
 from ._resident import Aim, HostAim, HostState, Resident, Wish
 from ._room import Room
-from ._side import Side, at_home, is_everything, is_widened, needs_shared, settle, used_cells
+from ._side import Side, at_home, floating, is_everything, is_widened, needs_shared, settle, used_cells
 from ._threads import live_changes
 from ._vm import Vm
 
@@ -112,7 +112,7 @@ def _concerns(side: Side, room: Room) -> bool:
     if following != side.following:
         return True
     if side.live:
-        return bool(live_changes(side.domain, pins, room.cpus))
+        return bool(live_changes(side.domain, pins, room.cpus, floating(side)))
     return not same_pins(side.domain.pinning, pins)
 
 
@@ -144,6 +144,7 @@ def _aim_of(vm: Vm, ledger: Sequence[Claim], room: Room) -> Aim:
         live=live[0] if live else None,
         following_defined=defined[1] if defined else None,
         following_live=live[1] if live else None,
+        floating=frozenset(thread for side in vm.sides if side.live for thread in floating(side)),
         cells=tuple(sorted(_cells(vm, room))),
         cpus=frozenset(cpu for claim in claims for cpu in claim.cpus),
         blocked=frozenset(cpu for claim in claims for cpu in claim.blocked),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .._domain import AUTO, Domain, Pinning, PinningPolicy
+from .._domain import AUTO, Domain, Pinning, PinningPolicy, VcpuPin
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._isolation_guard import ThreadPin
 
@@ -65,12 +65,21 @@ def exclusive_cpus(
     """Return the CPUs that a VM has for itself, and the threads beside its vCPUs that stay empty."""
     if policy.policy != "dedicated":
         return frozenset(), frozenset()
-    vcpus = frozenset(cpu for pin in pinning.vcpus for cpu in parse_cpuset(pin.cpus))
+    vcpus = frozenset(cpu for pin in seats(policy, pinning) for cpu in parse_cpuset(pin.cpus))
     own = pinning.emulator if policy.emulator == "isolate" and pinning.emulator != AUTO else None
     cpus = vcpus | parse_cpuset(own or "")
     cores = [core for cell in cells for core in cell.cores if core & vcpus]
     blocked = frozenset(cpu for core in cores for cpu in core - cpus if policy.thread_policy == "isolate")
     return cpus, blocked
+
+
+def seats(policy: PinningPolicy, pinning: Pinning) -> Tuple[VcpuPin, ...]:
+    """Return the pins of a dedicated VM's vCPUs that have a CPU for themselves.
+
+    One that was plugged shares CPUs, as the emulator does, until its pins are chosen anew.
+    """
+    shared = (pinning.cpuset, pinning.emulator if policy.emulator == "share" else None)
+    return tuple(pin for pin in pinning.vcpus if len(parse_cpuset(pin.cpus)) == 1 and pin.cpus not in shared)
 
 
 def conflicts(claims: Iterable[Claim], pins: Iterable[ThreadPin] = ()) -> Tuple[Conflict, ...]:

@@ -17,7 +17,7 @@ from ._guest import Guest, guest_of
 from ._ledger import conflicts
 from ._promise import by_vm, free_amounts, starting, total
 from ._room import Room
-from ._side import bound_nodes, cells_with, needs_shared, target
+from ._side import bound_nodes, by_numad, cells_with, floating, needs_shared, target
 from ._vm import Vm
 
 # With these modes memory comes from the nodes they name, or not at all.
@@ -29,6 +29,7 @@ def notes(desk: Desk, room: Room, float_others: bool) -> Tuple[str, ...]:
     strict = [(vm, pins) for vm in desk.vms for pins in [_memory(vm)] if pins is not None]
     return (
         *_not_spread(desk),
+        *_by_numad(desk, room),
         *_hand_pinned(desk),
         *cpu_notes(desk.vms, room),
         *([] if float_others else left_there(desk.vms, room)),
@@ -50,6 +51,16 @@ def _not_spread(desk: Desk) -> List[str]:
     return [
         "The host isolates all CPUs that VMs may use, so the scheduler does not spread threads that have none of their "
         f"own: {listed(names)}. Isolate fewer CPUs, or let machine.slice use others too."
+    ]
+
+
+def _by_numad(desk: Desk, room: Room) -> List[str]:
+    names = [vm.resident.name for vm in desk.vms if any(by_numad(side) and floating(side) for side in vm.sides)]
+    if not names or not room.owners:
+        return []
+    return [
+        f"numad chooses the CPUs of {listed(names)}, perhaps such as other VMs have for themselves. Give these VMs a "
+        "policy, or a cpuset."
     ]
 
 

@@ -14,6 +14,7 @@ from .._domain import Domain, Following, Pinning, PinningPolicy
 from .._topology import Cell
 from ._ledger import Claim
 from ._room import HostCpus
+from ._threads import Thread
 
 BOTH, LIVE, DEFINITION = "both", "live", "definition"
 
@@ -75,9 +76,9 @@ class Aim:
     """What one VM is to have.
 
     ``policy`` is to be stored, ``None`` if nobody asked for one. ``defined`` is for the definition, ``live`` has a pin
-    for every thread that runs now; each is ``None`` where the VM has no such state. What of the memory in ``live``
-    cannot be had at once, ``pending`` tells. ``kept`` says that no CPU or cell was chosen anew. ``cells`` are the
-    host's that hold the VM; ``cpus`` and ``blocked`` are as in ``Claim``.
+    for every thread that runs now, also for those that are ``floating``; each is ``None`` where the VM has no such
+    state. What of the memory in ``live`` cannot be had at once, ``pending`` tells. ``kept`` says that no CPU or cell
+    was chosen anew. ``cells`` are the host's that hold the VM; ``cpus`` and ``blocked`` are as in ``Claim``.
     """
 
     uuid: str
@@ -89,6 +90,7 @@ class Aim:
     live: Optional[Pinning]
     following_defined: Optional[Following] = None
     following_live: Optional[Following] = None
+    floating: FrozenSet[Thread] = frozenset()
     cells: Tuple[int, ...] = ()
     cpus: FrozenSet[int] = frozenset()
     blocked: FrozenSet[int] = frozenset()

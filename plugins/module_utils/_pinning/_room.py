@@ -96,14 +96,19 @@ class RoomCell:
 
 @dataclass(frozen=True)
 class Room:
-    """What a host can give; ``cpus`` are those that run and ``usable`` those of them that VMs may use."""
+    """What a host can give; ``cpus`` are those that run and ``usable`` those of them that VMs may use.
+
+    ``owners`` and ``by_hand`` name the VM that has a CPU for itself, or that its user pinned there.
+    """
 
     cells: Tuple[RoomCell, ...]
     cpus: FrozenSet[int]
     usable: FrozenSet[int]
     isolated: FrozenSet[int] = frozenset()
     offline: FrozenSet[int] = frozenset()
+    reserved: FrozenSet[int] = frozenset()
     owners: Mapping[int, str] = field(default_factory=dict)
+    by_hand: Mapping[int, str] = field(default_factory=dict)
     floating: bool = False
 
     @property
@@ -135,8 +140,8 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
     online = frozenset(cpu for cell in known for cpu in cell.cpus) - cpus.offline
     usable = cpus.usable(online)
     owned = frozenset(cpu for claim in others.claims for cpu in claim.all)
-    by_hand = frozenset(cpu for pin in others.pins for cpu in pin.cpus)
-    to_own = (usable & cpus.isolated if online & cpus.isolated else usable) - cpus.reserved - owned - by_hand
+    by_hand = {cpu: pin.vm for pin in others.pins for cpu in pin.cpus}
+    to_own = (usable & cpus.isolated if online & cpus.isolated else usable) - cpus.reserved - owned - frozenset(by_hand)
     shared = usable - cpus.isolated - owned
     between = distances_between(known)
     found = [_room_cell(cell, online, to_own, shared, between[cell.id]) for cell in known]
@@ -149,7 +154,9 @@ def room_of(cells: Iterable[Cell], cpus: HostCpus, others: Others) -> Room:
         usable=usable,
         isolated=cpus.isolated & online,
         offline=cpus.offline,
+        reserved=cpus.reserved,
         owners=owners(others.claims),
+        by_hand=by_hand,
         floating=others.floating,
     )
 

@@ -27,10 +27,10 @@ from .._domain import (
 )
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
-from ._ledger import policy_of
+from ._ledger import policy_of, seats
 from ._others import Tenant, others_of_tenant
 from ._room import Others, Room, is_given
-from ._threads import EMULATOR, IOTHREAD, VCPU, pinned, thread_sets
+from ._threads import EMULATOR, IOTHREAD, VCPU, Thread, pinned, thread_sets
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,10 @@ class Side:
 
 def side_of(domain: Domain, isolation: FrozenSet[int]) -> Side:
     """Return a state as it is; ``isolation`` are the CPUs that the host's isolation alone leaves to be shared."""
-    policy = policy_of(domain)
-    return Side(domain, policy, domain.own_pinning, _limit(domain, policy, isolation))
+    policy, own = policy_of(domain), domain.own_pinning
+    if policy.policy == "dedicated":
+        own = replace(own, vcpus=seats(policy, own))
+    return Side(domain, policy, own, _limit(domain, policy, isolation))
 
 
 def _limit(domain: Domain, policy: PinningPolicy, isolation: FrozenSet[int]) -> Optional[str]:
@@ -94,9 +96,8 @@ def settle(side: Side, room: Room) -> Tuple[Pinning, Optional[Following]]:
     """
     if side.placed:
         return _beside(side, room)
-    if AUTO in (side.limit, side.domain.pinning.cpuset) and side.following is None:
-        # Where numad chose CPUs, nobody knows which.
-        return replace(side.pins, cpuset=side.domain.pinning.cpuset if side.live else side.limit), None
+    if by_numad(side):
+        return replace(side.pins, cpuset=AUTO), None
     return _floating_live(side, room) if side.live else _floating_defined(side, room)
 
 
@@ -105,8 +106,13 @@ def needs_shared(side: Side) -> bool:
     if side.policy.policy == "dedicated":
         alone = side.policy.emulator == "isolate" and side.pins.emulator is not None
         return not alone or not {pin.vcpu for pin in side.pins.vcpus} >= set(side.domain.vcpus.online)
-    by_numad = AUTO in (side.limit, side.domain.pinning.cpuset) and side.following is None
-    return side.placed or (_floats(side) and not by_numad)
+    return side.placed or (_floats(side) and not by_numad(side))
+
+
+def by_numad(side: Side) -> bool:
+    """Whether numad chooses the CPUs of threads without pins; which these are, nobody knows."""
+    chosen = side.limit == AUTO and (not side.live or side.domain.pinning.cpuset == AUTO)
+    return chosen and not side.placed and side.following is None
 
 
 def target(limit: Optional[str], room: Room) -> FrozenSet[int]:
@@ -141,8 +147,16 @@ def _looks_given(cpus: str, room: Room) -> bool:
 
 
 def _floats(side: Side) -> bool:
-    own = pinned(side.pins)
-    return any(thread not in own for thread in thread_sets(side.domain, frozenset()))
+    return bool(_without_pin(side))
+
+
+def floating(side: Side) -> FrozenSet[Thread]:
+    """Return the threads to which nobody gave CPUs."""
+    return frozenset() if side.placed else _without_pin(side)
+
+
+def _without_pin(side: Side) -> FrozenSet[Thread]:
+    return frozenset(thread_sets(side.domain, frozenset())) - frozenset(pinned(side.pins))
 
 
 def _floating_live(side: Side, room: Room) -> Tuple[Pinning, Optional[Following]]:

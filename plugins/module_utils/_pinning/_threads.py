@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from .._domain import AUTO, PLACING, Domain, Pinning
+from .._domain import AUTO, Domain, Pinning
 from .._topology import parse_cpuset
 
 # The kind of a thread, and the number of a vCPU or I/O thread.
@@ -54,11 +54,13 @@ def _cpus(text: Optional[str], online: FrozenSet[int]) -> FrozenSet[int]:
     return stated & online or stated
 
 
-def live_changes(live: Domain, wanted: Pinning, online: FrozenSet[int]) -> Mapping[Thread, FrozenSet[int]]:
+def live_changes(
+    live: Domain, wanted: Pinning, online: FrozenSet[int], floating: FrozenSet[Thread] = frozenset()
+) -> Mapping[Thread, FrozenSet[int]]:
     """Return the threads of a running VM that must be pinned anew, with their CPUs.
 
-    A thread without a pin is left without one where it runs on these CPUs already, except where a policy chose the
-    pins: others learn from them what is taken.
+    One that is ``floating`` is left without a pin where it runs on these CPUs already. Others are pinned even then:
+    that a policy or the user chose CPUs for a thread, is told by its pin.
     """
     now, then = thread_sets(live, online), thread_sets(live, online, wanted)
     have, need = pinned(live.pinning), pinned(wanted)
@@ -66,7 +68,7 @@ def live_changes(live: Domain, wanted: Pinning, online: FrozenSet[int]) -> Mappi
     def differs(thread: Thread) -> bool:
         if thread in have:
             return have[thread] != need.get(thread, have[thread]) or now[thread] != then[thread]
-        return now[thread] != then[thread] or (wanted.policy in PLACING and thread in need)
+        return now[thread] != then[thread] or thread not in floating
 
     return {thread: cpus for thread, cpus in then.items() if cpus and differs(thread)}
 

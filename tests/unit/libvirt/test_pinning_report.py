@@ -66,7 +66,7 @@ def on(vcpu: str | None, emulator: str | None = None, cpuset: str | None = None,
         (on("0", "1-2"), on("0", "1"), "emulator on 1-2", "emulator on 1"),
         # A CPU that is offline is no place, but it is in the pin.
         (on("0", "1-5"), on("0", "1-3"), "emulator on 1-5", "emulator on 1-3"),
-        (on("0"), on("1", "0-3"), "vCPU 0 on 0", "vCPU 0 on 1"),
+        (on("0", "0-3"), on("1", "0-3"), "vCPU 0 on 0", "vCPU 0 on 1"),
     ],
 )
 def test_pin_is_told_from_the_same_cpus_without_one(live: Pinning, wanted: Pinning, before: str, after: str) -> None:

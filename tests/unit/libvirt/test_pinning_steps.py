@@ -70,7 +70,8 @@ def steps(
 
 
 def test_nothing_is_done_for_what_is_there() -> None:
-    assert steps(goal("a", on("0-3")), a=domain("a")) == []
+    floating = frozenset({("vcpu", 0), ("emulator", None)})
+    assert steps(goal("a", on("0-3"), floating=floating), a=domain("a")) == []
 
 
 def test_floating_threads_leave_before_and_come_back_after_those_who_own_cpus() -> None:

@@ -29,6 +29,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import 
     HostCpus,
     HostState,
     Resident,
+    Thread,
     Wish,
     aim,
     live_changes,
@@ -139,7 +140,7 @@ def after(state: HostState, each: Vm, found: Aim, apply_to: str = "both") -> Vm:
         defined = with_policy(defined, _policy(resident.defined, found, apply_to, live=False))
     if live and resident.live:
         assert found.live is not None
-        live = with_pinning(live, _moved(resident.live, found.live, online(state)))
+        live = with_pinning(live, _moved(resident.live, found.live, online(state), found.floating))
         live = with_policy(live, _policy(resident.live, found, apply_to, live=True))
     return replace(each, live=live, defined=defined)
 
@@ -153,12 +154,12 @@ def _policy(domain: Domain, found: Aim, apply_to: str, live: bool) -> Policy | N
     return None if policy == Policy() else policy
 
 
-def _moved(domain: Domain, wanted: Pinning, cpus: frozenset[int]) -> Pinning:
+def _moved(domain: Domain, wanted: Pinning, cpus: frozenset[int], floating: frozenset[Thread]) -> Pinning:
     now = domain.pinning
     vcpus = {pin.vcpu: pin.cpus for pin in now.vcpus}
     iothreads = {pin.iothread: pin.cpus for pin in now.iothreads}
     emulator = now.emulator
-    for (kind, number), found in live_changes(domain, wanted, cpus).items():
+    for (kind, number), found in live_changes(domain, wanted, cpus, floating).items():
         text = format_cpuset(found)
         if kind == "vcpu" and number is not None:
             vcpus[number] = text

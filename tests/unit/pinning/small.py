@@ -95,8 +95,13 @@ def distance(host: Room, used: frozenset[int]) -> int:
     return sum(cell.distances[other] for cell in host.cells if cell.id in used for other in used - {cell.id})
 
 
-def possible(vm: Guest, policy: PinningPolicy, host: Room) -> Iterator[frozenset[int]]:
-    """Give the host cells of every way to place a VM, without any cleverness."""
+def broken(chosen: Cpus, host: Room) -> int:
+    """Count the cores of which a VM would have a part."""
+    return sum(bool(core & chosen) and not core <= chosen for cell in host.cells for core in cell.cores)
+
+
+def possible(vm: Guest, policy: PinningPolicy, host: Room) -> Iterator[tuple[frozenset[int], int]]:
+    """Give the host cells of every way to place a VM, without any cleverness, and how many cores it breaks at least."""
     by_id = {cell.id: cell for cell in host.cells}
     allowed = [number for number in by_id if policy.host_cells is None or number in policy.host_cells]
     for where in _mappings(vm, allowed):
@@ -111,10 +116,12 @@ def possible(vm: Guest, policy: PinningPolicy, host: Room) -> Iterator[frozenset
         if policy.policy == "numa":
             shared = {numbers: sum(len(by_id[number].shared) for number in numbers) for numbers in wanted}
             good = bool(host.shared) and all(wanted[numbers] <= shared[numbers] for numbers in wanted)
+            parts = [0] if good else []
         else:
-            good = any(_good(chosen, where[0], policy, host) for chosen in _choices(wanted, host))
-        if good:
-            yield frozenset().union(*where)
+            choices = [each for each in _choices(wanted, host) if _good(each, where[0], policy, host)]
+            parts = [0 if policy.thread_policy == "isolate" else broken(each, host) for each in choices]
+        if parts:
+            yield frozenset().union(*where), min(parts)
 
 
 def _mappings(vm: Guest, allowed: list[int]) -> Iterator[tuple[frozenset[int], ...]]:

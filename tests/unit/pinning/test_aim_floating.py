@@ -93,7 +93,10 @@ def test_a_set_that_is_no_isolations_is_the_users() -> None:
     found = only(PLAIN, vm(own=Pinning(cpuset="0-3")), DB1)
     assert (found.defined, found.following_defined) == (Pinning(cpuset="0-3"), None)
     assert found.following_live is None
-    assert live_changes(vm(own=Pinning(cpuset="0-3")).states[0], found.live or Pinning(), online(PLAIN)) == {}
+    assert (
+        live_changes(vm(own=Pinning(cpuset="0-3")).states[0], found.live or Pinning(), online(PLAIN), found.floating)
+        == {}
+    )
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def others(*domains: Domain) -> Others:
         (vm("2 3 0", OWN_EMULATOR), "0,2,3", ""),
         (vm("2 3 0-1", ISOLATE), "2,3", "6,7"),
         (vm("0 3 5", PinningPolicy("dedicated", "isolate", "isolate")), "0,3,5", "4,7"),
-        (vm("2 2-3", DEDICATED), "2,3", ""),
+        # The second one was plugged and shares CPUs.
+        (vm("2 3-7", DEDICATED), "2", ""),
+        (vm("2 3 3", DEDICATED), "2", ""),
     ],
 )
 def test_a_dedicated_vm_owns_its_pins_and_may_block_their_siblings(domain: Domain, cpus: str, blocked: str) -> None:

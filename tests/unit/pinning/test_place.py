@@ -380,16 +380,16 @@ def test_the_last_shared_cpu_stays_shared(vm: Guest) -> None:
             room(cells("0 1 | 2 3")),
             "not_enough_cores",
             {"needed": 4, "missing": 1, "available": 4},
-            "needs 4 shared CPUs (3 + 1 in one cell each), but there are 4: 2 in cell 0, 2 in cell 1; the part of 3 "
-            "fits no cell; the largest has 2. Free some",
+            "needs 4 shared CPUs (3 + 1 in one cell each), but there are 4: 2 in cell 0, 2 in cell 1; 1 more in cell 0 "
+            "would do. Free some",
         ),
         (
             guest((2, 1), (2, 1), (2, 1)),
             NUMA,
             room(cells("0 1 2 | 3 4 5")),
             "not_enough_cores",
-            {"needed": 6, "missing": 0, "available": 6},
-            "3 in cell 0, 3 in cell 1; spread like this they do not suffice. Free some",
+            {"needed": 6, "missing": 1, "missing_in": 0, "available": 6},
+            "3 in cell 0, 3 in cell 1; 1 more in cell 0 would do. Free some",
         ),
         (
             guest((1, 5), (1, 1)),
@@ -397,7 +397,40 @@ def test_the_last_shared_cpu_stays_shared(vm: Guest) -> None:
             room(cells("0 | 1", memory=(4, 4))),
             "memory_short",
             {"needed": 6, "missing": 1},
-            "but free are 4 in cell 0, 4 in cell 1; the part of 5 fits no cell; the largest has 4. Free some there",
+            "but free are 4 in cell 0, 4 in cell 1; 1 more in cell 0 would do. Free some there",
+        ),
+        (
+            guest((2, 9), (1, 1)),
+            NUMA,
+            room(cells("0 1 | 2", memory=(4, 9))),
+            "memory_short",
+            {"needed": 10, "missing": 5, "missing_in": 0},
+            "free are 4 in cell 0, 9 in cell 1; 5 more in cell 0 would do.",
+        ),
+        (
+            guest((2, 6), (2, 6)),
+            NUMA,
+            room(cells("0 1 | 2 3 | 4", memory=(4, 4, 9))),
+            "memory_short",
+            {"needed": 12, "missing": 2},
+            "free are 4 in cell 0, 4 in cell 1, 9 in cell 2; 2 more in each would do.",
+        ),
+        (
+            guest((3, 1), (3, 1)),
+            dedicated("require", "share"),
+            room(cells("0,1 2,3 | 4,5 6 | 7")),
+            "not_enough_cores",
+            {"needed": 6, "missing": 2, "missing_in": 0, "available": 6},
+            "4 in cell 0, 2 in cell 1, 0 in cell 2; 2 more in cell 0 would do.",
+        ),
+        (
+            one_cell(2),
+            dedicated(),
+            room(cells("0 1 2 | 3 4"), isolated="1"),
+            "not_enough_cores",
+            {"needed": 3, "missing": 2, "available": 1},
+            "needs 2 isolated CPUs that nobody else has and one for its emulator, but there are 1: 1 in cell 0, 0 in "
+            "cell 1. Not counted: CPU 0,2-4 that are not isolated. Free or isolate some, or choose",
         ),
         (
             guest((1, 9)),
@@ -417,7 +450,15 @@ def test_the_last_shared_cpu_stays_shared(vm: Guest) -> None:
         ),
         (one_cell(1), NUMA, room(cells("0 1"), isolated="0-1"), "no_shared_cpu", {"shared": 0}, "no CPU would be left"),
         (one_cell(2), dedicated(emulator="share"), room(cells("0 1")), "no_shared_cpu", {"shared": 2}, "its emulator"),
-        (one_cell(1), dedicated(), room(cells("0 1"), floating=True), "no_shared_cpu", {"shared": 2}, "other VMs"),
+        (
+            one_cell(1),
+            dedicated(),
+            room(cells("0 1"), floating=True),
+            "no_shared_cpu",
+            {"shared": 2, "missing": 1},
+            "of the 2 that VMs share (0-1), no CPU would be left to threads that have none of their own, such as its "
+            "emulator or other VMs; 1 more would do.",
+        ),
         (
             one_cell(1),
             PinningPolicy("numa", host_cells=frozenset({0, 3})),

@@ -25,7 +25,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.pinning.small import claim, distance, guest, keeps_threads, possible, spots
+from tests.unit.pinning.small import broken, claim, distance, guest, keeps_threads, possible, spots
 
 Host = tuple[tuple[Cell, ...], HostCpus, Others]
 
@@ -89,23 +89,34 @@ POLICIES = st.sampled_from(
             for threads in ("prefer", "isolate", "require")
             for emulator in ("share", "isolate")
         ),
+        # Of the cells that are drawn above, some or none.
+        PinningPolicy("numa", host_cells=frozenset({0, 2, 70})),
+        PinningPolicy("dedicated", host_cells=frozenset({1, 2, 5})),
     ]
 )
 
 
 @settings(max_examples=300)
 @given(hosts(), guests(), POLICIES)
-def test_what_can_be_placed_is_placed_in_the_fewest_and_nearest_cells(
+def test_what_can_be_placed_is_placed_in_the_fewest_and_nearest_cells_and_the_fewest_cores_are_broken(
     host: Host, vm: Guest, policy: PinningPolicy
 ) -> None:
     room = room_of(*host)
-    ways = {(len(used), distance(room, used)) for used in possible(vm, policy, room)}
+    # Cells that the host does not have are refused at once.
+    there = (policy.host_cells or frozenset()) & {cell.id for cell in room.cells}
+    policy = replace(policy, host_cells=there or None)
+    ways = {(len(used), distance(room, used), parts) for used, parts in possible(vm, policy, room)}
 
     found = place(vm, policy, room)
 
     assert isinstance(found, Placement) == bool(ways), found
     if isinstance(found, Placement):
-        assert (len(found.cells), distance(room, frozenset(found.cells))) == min(ways)
+        best = min(ways)
+        assert (len(found.cells), distance(room, frozenset(found.cells))) == best[:2]
+        cpus = frozenset(cpu for pin in spots(found).values() for cpu in pin)
+        # Among cores with more threads there may be a better sum of whole ones.
+        if policy.policy == "dedicated" and all(len(core) <= 2 for cell in room.cells for core in cell.cores):
+            assert (0 if policy.thread_policy == "isolate" else broken(cpus, room)) == best[2]
 
 
 @st.composite
@@ -132,7 +143,7 @@ def test_among_many_cells_the_fewest_and_nearest_are_found(
     cells: tuple[Cell, ...], parts: list[tuple[int, int]]
 ) -> None:
     room, vm = room_of(cells, HostCpus(), Others()), guest(*parts)
-    ways = {(len(used), distance(room, used)) for used in possible(vm, PinningPolicy("numa"), room)}
+    ways = {(len(used), distance(room, used)) for used, parts in possible(vm, PinningPolicy("numa"), room)}
 
     found = place(vm, PinningPolicy("numa"), room)
 

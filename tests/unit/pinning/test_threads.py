@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import Domain, Pinning
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import live_changes, pending, thread_sets
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
+    Thread,
+    live_changes,
+    pending,
+    thread_sets,
+)
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import format_cpuset
 
 from tests.unit.pinning.residents import pins, vm
 
 ONLINE = frozenset(range(8))
+OTHERS: set[Thread] = {("emulator", None), ("iothread", 1)}
 
 
 def live(own: Pinning, **hardware: object) -> Domain:
@@ -62,6 +68,8 @@ def test_only_threads_that_the_vm_has_count() -> None:
             {"vcpu0": "0-7", "vcpu1": "0-7", "emulator": "0-7"},
         ),
         (pins("2", cpuset="auto"), pins("2", cpuset="auto"), {}),
+        # What the user chose, stays when others that float move on.
+        (pins("2", cpuset="3"), pins("2 3 | 3 | 3", policy="manual"), {"vcpu1": "3"}),
         # A record that goes with the pins names the CPUs that are online.
         (pins("6-9 6-9"), pins("6-7 6-9 | 0-7 | 0-7"), {"vcpu0": "6-7"}),
         # Others learn from the pins of a dedicated VM which CPUs are its own.
@@ -75,7 +83,8 @@ def test_only_threads_that_the_vm_has_count() -> None:
 def test_threads_are_pinned_anew_where_their_cpus_differ(
     own: Pinning, wanted: Pinning, changes: dict[str, str]
 ) -> None:
-    assert words(live_changes(live(own), wanted, ONLINE)) == changes
+    floating: dict[str, set[Thread]] = {"none": {("vcpu", 0), ("vcpu", 1), *OTHERS}, "manual": OTHERS}
+    assert words(live_changes(live(own), wanted, ONLINE, frozenset(floating.get(wanted.policy, ())))) == changes
 
 
 def test_memory_of_a_running_vm_waits() -> None:

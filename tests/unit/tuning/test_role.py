@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.tools.sync import ROOT
 
@@ -23,9 +25,9 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         if "{name}" == "vm_info":
             return {{"vms": [{{"name": name, "uuid": name}} for name in ("db1", "db2", "web1", "app1")]}}
-        vms = [vm["name"] for vm in self._task.args["vms"]]
+        vms = [vm["name"] for vm in self._task.args.get("vms", ())]
         with open(os.environ["NOTES"], "a", encoding="utf-8") as notes:
-            notes.write("{name} " + " ".join(vms) + "\\n")
+            notes.write(" ".join(["{name}", *vms]) + "\\n")
         if "{name}" == os.environ["FAULT"]:
             return {{"failed": True, "msg": "No CPU is left."}}
         return {{"changed": True, "vms": [{{"name": vm, "changed": vm != "db2"}} for vm in vms]}}
@@ -41,7 +43,7 @@ PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"include_role": {"nam
 CPU, RESOURCES, PINNING = "vm_cpu app1", "vm_resources db1 db2 web1", "vm_pinning db1 db2 app1"
 
 
-def tune(folder: Path, fault: str = "", *options: str) -> tuple[str, list[str]]:
+def tune(folder: Path, fault: str = "", *options: str, vms: Sequence[dict[str, Any]] = VMS) -> tuple[str, list[str]]:
     """Return the message of the last failure, empty if there was none, and what was done."""
     collection = folder / "ansible_collections" / "virtops" / "kvm_fleet"
     (collection / "plugins" / "action").mkdir(parents=True)
@@ -61,7 +63,7 @@ def tune(folder: Path, fault: str = "", *options: str) -> tuple[str, list[str]]:
             "-c",
             "local",
             "-e",
-            json.dumps({"vm_tuning_vms": VMS}),
+            json.dumps({"vm_tuning_vms": vms}),
             *options,
             str(play),
         ],
@@ -77,6 +79,14 @@ def tune(folder: Path, fault: str = "", *options: str) -> tuple[str, list[str]]:
 
 def test_pins_come_next_to_the_resources_and_policies_last(tmp_path: Path) -> None:
     assert tune(tmp_path) == ("", [CPU, RESOURCES, PINNING, "vm_policy db2"])
+
+
+def test_threads_follow_where_nobody_is_to_be_pinned_any_more(tmp_path: Path) -> None:
+    assert tune(tmp_path, vms=[VMS[2]]) == ("", ["vm_resources web1", "vm_pinning"])
+
+
+def test_nothing_is_touched_where_no_vm_is_tuned(tmp_path: Path) -> None:
+    assert tune(tmp_path, vms=[]) == ("", [])
 
 
 def test_who_changed_without_new_pins_is_named(tmp_path: Path) -> None:

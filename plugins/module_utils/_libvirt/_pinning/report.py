@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ..._domain import Domain, NumaMemory, Pinning, Policy
 from ..._pinning import (
@@ -18,6 +18,7 @@ from ..._pinning import (
     Claim,
     HostAim,
     HostState,
+    Thread,
     live_changes,
     pending,
     pinned,
@@ -127,7 +128,8 @@ def _lines(task: Task, online: FrozenSet[int]) -> Tuple[List[str], List[str]]:
     before: List[str] = []
     after: List[str] = []
     if vm.live is not None and aim.live is not None:
-        was, becomes = _thread_lines(vm.live, aim.live, task.found, online)
+        changes = {*live_changes(vm.live, aim.live, online, aim.floating), *task.found.strays}
+        was, becomes = _thread_lines(vm.live, aim.live, task.found, changes, online)
         before += [*was, *_memory_lines("running", vm.live.pinning.memory)]
         after += [*becomes, *_memory_lines("running", _memory_after(vm.live, aim.live))]
         before += _policy_lines("running", vm.live.policy)
@@ -139,10 +141,11 @@ def _lines(task: Task, online: FrozenSet[int]) -> Tuple[List[str], List[str]]:
     return before, after
 
 
-def _thread_lines(live: Domain, wanted: Pinning, found: Seen, online: FrozenSet[int]) -> Tuple[List[str], List[str]]:
+def _thread_lines(
+    live: Domain, wanted: Pinning, found: Seen, changes: Container[Thread], online: FrozenSet[int]
+) -> Tuple[List[str], List[str]]:
     """Return where threads run before and after; a pin is told from the same CPUs without one, and from a stray."""
     have, need = pinned(live.pinning), pinned(wanted)
-    changes = {*live_changes(live, wanted, online), *found.strays}
     then = thread_sets(live, online, wanted)
     before: List[str] = []
     after: List[str] = []

@@ -137,7 +137,7 @@ def _live_steps(
     aim: Aim, live: Domain, wanted: Pinning, seen: Seen, online: FrozenSet[int], apply_to: str
 ) -> _LiveSteps:
     now, then = thread_sets(live, online), thread_sets(live, online, wanted)
-    changes = dict(live_changes(live, wanted, online))
+    changes = dict(live_changes(live, wanted, online, aim.floating))
     changes.update({thread: then[thread] for thread in seen.strays if then.get(thread)})
     before = {thread: now[thread] or seen.sets.get(thread, online) for thread in changes}
     undone = _undone(live, online)
