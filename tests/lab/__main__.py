@@ -228,7 +228,7 @@ def _guest_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser
     for argument in ("name", "source", "destination"):
         moved.add_argument(argument)
     moved.set_defaults(work=guest_migrate)
-    judged = commands.add_parser("verdict", help="what the serial log proves; exit code 1 unless intact")
+    judged = commands.add_parser("verdict", help="what the log proves; exit code 1 unless intact")
     judged.add_argument("name", nargs="?")
     judged.set_defaults(work=guest_verdict)
     found = commands.add_parser("where", help="hosts with a QEMU process of the guest, and libvirt's view there")

@@ -13,7 +13,9 @@ from xml.sax.saxutils import escape
 
 from .shell import LabError
 
-SHARED = "srv/lab"  # where a host has the guests' kernel and serial logs
+# QEMU's HPET goes on ticking for a guest that has long had a better timer: half a CPU of a slow host.
+NO_HPET = "<timer name='hpet' present='no'/>"
+SHARED = "srv/lab"  # where a host has the guests' kernel and logs
 SMALLEST_MIB = 88  # with less the kernel runs out of memory before it has unpacked its initramfs
 
 
@@ -84,6 +86,7 @@ def domain_xml(spec: GuestSpec, around: Surroundings = ON_POD) -> str:
     if cpu and "check=" not in cpu.split(">", 1)[0]:
         # TCG cannot do `full`; without a check a host would start the guest with features silently missing.
         cpu = re.sub(r"<cpu\b", "<cpu check='partial'", cpu, count=1)
+    log = f"<source path='/{SHARED}/{escape(spec.name)}.log' append='on'/>"
     return f"""<domain type='{"kvm" if around.kvm else "qemu"}'>
   <name>{escape(spec.name)}</name>
   <uuid>{spec.identity}</uuid>
@@ -99,11 +102,13 @@ def domain_xml(spec: GuestSpec, around: Surroundings = ON_POD) -> str:
   </os>
   <features><acpi/><apic/></features>
   {cpu}
+  <clock offset='utc'>{NO_HPET}</clock>
   <on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
-    <serial type='file'><source path='/{SHARED}/{escape(spec.name)}.log' append='on'/></serial>
+    <serial type='file'>{log}</serial>
+    <channel type='file'>{log}<target type='virtio' name='lab.log'/></channel>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <memballoon model='none'/>
     {spec.extra_devices}

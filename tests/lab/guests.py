@@ -107,11 +107,11 @@ class Guests:
         return self.verdict(name)
 
     def log(self, name: str) -> Path:
-        """The guest's serial log, as the machine sees it."""
+        """The guest's log, as the machine sees it."""
         return self.logs.path(name)
 
     def verdict(self, name: str) -> Verdict:
-        """What the serial log proves so far; see Verdict."""
+        """What the log proves so far; see Verdict."""
         return self.logs.verdict(name)
 
     def names(self) -> List[str]:

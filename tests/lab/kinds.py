@@ -54,7 +54,7 @@ class Kind(ABC):
 
     @abstractmethod
     def logs(self, folder: Path, hosts: Callable[[], Sequence[Host]]) -> Logs:
-        """Where the guests' serial logs are."""
+        """Where the guests' logs are."""
 
     @abstractmethod
     def reserved_kib(self, options: HostOptions) -> Optional[int]:

@@ -68,7 +68,7 @@ class Lab:
 
     @property
     def logs(self) -> Logs:
-        """The guests' serial logs."""
+        """The guests' logs."""
         return self.kind.logs(self.shared, lambda: self.hosts)
 
     @property

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, virtops.kvm_fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the guests' serial logs are."""
+"""Where the guests' logs are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .verdict import Verdict, read_log
 
 
 class Logs(ABC):
-    """Serial logs of all guests of a lab; `folder` has one file per guest, NAME.log."""
+    """Logs of all guests of a lab; `folder` has one file per guest, NAME.log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, virtops.kvm_fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest's serial log proves: did it keep running, once, with its memory intact and one CPU?"""
+"""What a guest's log proves: did it keep running, once, with its memory intact and one CPU?"""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Verdict:
 
 
 def read_log(text: str) -> Verdict:
-    """Judge a serial log. A last line without line feed is still being written and is left out."""
+    """Judge a log. A last line without line feed is still being written and is left out."""
     counts = dict.fromkeys(COUNTED, 0)
     last, uptime, pause, cpus = 0, 0.0, 0.0, ""
     cpu, first_id = ("", ""), ""
