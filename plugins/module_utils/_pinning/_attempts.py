@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import FrozenSet, Iterator, List, Mapping
 
 from .._domain import Pinning, PinningPolicy
+from ._move import bound_nodes
 from ._room import Room
-from ._side import bound_nodes
 from ._vm import Vm, most_held
 
 # The modes with which memory is nowhere else than in the nodes they name.

@@ -14,10 +14,9 @@ from .._domain import AUTO, Domain, Pinning
 from .._domain._pinning_policy import CHOICES
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
-from ._move import Misfit
+from ._move import Misfit, bound_nodes
 from ._promise import beyond
 from ._room import Room
-from ._side import bound_nodes
 
 # A thread in words, and the CPUs it may run on.
 Pin = Tuple[str, FrozenSet[int]]

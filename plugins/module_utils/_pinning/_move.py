@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, Optional
 
 from .._domain import AUTO, Pinning
 from .._topology import format_cpuset, parse_cpuset
+from ._threads import pinned
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Misfit:
 @lru_cache(maxsize=4096)
 def pinned_cpus(pinning: Pinning) -> FrozenSet[int]:
     """Return every CPU that a vCPU, the emulator or an I/O thread is pinned to."""
-    texts = [pin.cpus for pin in pinning.vcpus] + [pin.cpus for pin in pinning.iothreads] + [pinning.emulator]
-    return frozenset(cpu for text in texts if text and text != AUTO for cpu in parse_cpuset(text))
+    return frozenset(cpu for text in pinned(pinning).values() if text != AUTO for cpu in parse_cpuset(text))
 
 
 @lru_cache(maxsize=4096)
-def _bound_nodes(pinning: Pinning) -> FrozenSet[int]:
+def bound_nodes(pinning: Pinning) -> FrozenSet[int]:
+    """Return all nodes to which memory is bound, none where numad chooses them."""
     texts = [cell.node for cell in pinning.cells] + ([pinning.memory.nodes] if pinning.memory else [])
     return frozenset(node for text in texts if text and text != AUTO for node in parse_cpuset(text))
 
@@ -52,7 +53,7 @@ def fit_pinning(pinning: Pinning, cpus: Optional[FrozenSet[int]], nodes: Optiona
     if cpus is not None and len(wanted) > len(cpus):
         text = f"has {len(cpus)} CPUs, the VM is pinned to {len(wanted)} different ones"
         return Misfit("pinning", text, {"cpus": len(cpus), "needed_cpus": len(wanted)})
-    missing = _bound_nodes(pinning) - nodes if nodes is not None else frozenset()
+    missing = bound_nodes(pinning) - nodes if nodes is not None else frozenset()
     if missing:
         text = f"lacks the NUMA nodes {format_cpuset(missing)} the VM's memory is bound to"
         return Misfit("numa_nodes", text, {"missing": sorted(missing)})
@@ -74,14 +75,12 @@ def count_pins(pinnings: Iterable[Pinning]) -> Dict[int, int]:
     return counts
 
 
-def move_pinning(pinning: Pinning, cpus: Optional[FrozenSet[int]], usage: Mapping[int, int]) -> Pinning:
+def move_pinning(pinning: Pinning, cpus: FrozenSet[int], usage: Mapping[int, int]) -> Pinning:
     """Return the pins for a host that passed ``fit_pinning``; ``usage`` is its ``count_pins``.
 
     Different CPUs stay different. CPUs that do not exist are replaced in ascending order by the CPUs with the fewest
-    pins.
+    pins. A ``cpuset`` for all threads stays as it is.
     """
-    if cpus is None:
-        return pinning
     wanted = pinned_cpus(pinning)
     kept = wanted & cpus
     spare = sorted(cpus - kept, key=lambda cpu: (usage.get(cpu, 0), cpu))
@@ -92,17 +91,8 @@ def move_pinning(pinning: Pinning, cpus: Optional[FrozenSet[int]], usage: Mappin
         vcpus=tuple(replace(pin, cpus=_renamed(pin.cpus, new)) for pin in pinning.vcpus),
         iothreads=tuple(replace(pin, cpus=_renamed(pin.cpus, new)) for pin in pinning.iothreads),
         emulator=_renamed(pinning.emulator, new) if pinning.emulator else None,
-        cpuset=_existing(pinning.cpuset, cpus),
     )
 
 
 def _renamed(text: str, new: Mapping[int, int]) -> str:
-    names: List[int] = [new[cpu] for cpu in parse_cpuset(text)] if text != AUTO else []
-    return AUTO if text == AUTO else format_cpuset(names)
-
-
-def _existing(cpuset: Optional[str], cpus: FrozenSet[int]) -> Optional[str]:
-    """Floating threads may use what is left of their set; where nothing is left, the set meant nothing here."""
-    if cpuset is None or cpuset == AUTO:
-        return cpuset
-    return format_cpuset(parse_cpuset(cpuset) & cpus) or None
+    return AUTO if text == AUTO else format_cpuset(new[cpu] for cpu in parse_cpuset(text))

@@ -15,9 +15,10 @@ from ._cpu_notes import cpu_notes, left_there, listed
 from ._desk import Desk
 from ._guest import Guest, guest_of
 from ._ledger import conflicts
+from ._move import bound_nodes
 from ._promise import by_vm, free_amounts, starting, total
 from ._room import Room
-from ._side import bound_nodes, by_numad, cells_with, floating, needs_shared, target
+from ._side import by_numad, cells_with, floating, needs_shared, target
 from ._vm import Vm
 
 # With these modes memory comes from the nodes they name, or not at all.

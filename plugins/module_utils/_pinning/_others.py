@@ -10,13 +10,14 @@ plan that has not been carried out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Optional, Sequence, Tuple
 
 from .._domain import AUTO, Pinning, PinningPolicy
 from .._topology import Cell, parse_cpuset
-from ._isolation_guard import EMULATOR, IOTHREAD, VCPU, ThreadPin
+from ._isolation_guard import ThreadPin
 from ._ledger import Claim, exclusive_cpus
 from ._room import Others
+from ._threads import pinned
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,10 @@ def _crowd(tenant: Tenant, cells: Sequence[Cell]) -> Dict[int, int]:
 
 def _pins(tenant: Tenant) -> Tuple[ThreadPin, ...]:
     """Return the pins of single threads; a ``cpuset`` for all of them follows the host."""
-    named: List[Tuple[str, Optional[int], Optional[str]]] = [(VCPU, pin.vcpu, pin.cpus) for pin in tenant.pins.vcpus]
-    named += [(IOTHREAD, pin.iothread, pin.cpus) for pin in tenant.pins.iothreads]
-    named.append((EMULATOR, None, tenant.pins.emulator))
     return tuple(
         ThreadPin(tenant.name, tenant.uuid, tenant.running, kind, number, parse_cpuset(cpus))
-        for kind, number, cpus in named
-        if cpus and cpus != AUTO
+        for (kind, number), cpus in pinned(tenant.pins).items()
+        if cpus != AUTO
     )
 
 

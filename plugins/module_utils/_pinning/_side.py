@@ -27,7 +27,8 @@ from .._domain import (
 )
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
-from ._ledger import policy_of, seats
+from ._ledger import exclusive_cpus, policy_of, seats
+from ._move import bound_nodes
 from ._others import Tenant, others_of_tenant
 from ._room import Others, Room, is_given
 from ._threads import EMULATOR, IOTHREAD, VCPU, Thread, pinned, thread_sets
@@ -273,9 +274,7 @@ def used_cells(guest: Guest, policy: PinningPolicy, pins: Pinning, room: Room) -
     if policy.policy == "numa":
         found += host_cells(guest, pins, room).values()
     else:
-        own = frozenset(cpu for pin in pins.vcpus for cpu in parse_cpuset(pin.cpus))
-        alone = pins.emulator if policy.emulator == "isolate" and pins.emulator != AUTO else None
-        found.append(cells_with(own | parse_cpuset(alone or ""), room))
+        found.append(cells_with(exclusive_cpus(policy, pins, ())[0], room))
     return frozenset(number for each in found for number in each)
 
 
@@ -287,8 +286,3 @@ def cells_with(cpus: FrozenSet[int], room: Room) -> FrozenSet[int]:
 def nodes_of(pins: Pinning) -> FrozenSet[int]:
     """Return the nodes to which all memory is bound, none if numad chooses them."""
     return frozenset() if pins.memory is None or pins.memory.nodes == AUTO else parse_cpuset(pins.memory.nodes)
-
-
-def bound_nodes(pins: Pinning) -> FrozenSet[int]:
-    """Return all nodes to which memory is bound."""
-    return nodes_of(pins).union(*(parse_cpuset(cell.node) for cell in pins.cells))

@@ -23,6 +23,7 @@ from .._pinning import (
     fit_pinning,
     is_given,
     move_pinning,
+    pinned,
     pinned_cpus,
     place,
     room_of,
@@ -136,7 +137,7 @@ def _kept(vm: Vm, host: Host, taken: Taken) -> Union[Pinning, Misfit]:
     misfit = fit_pinning(away, allowed, host.nodes)
     if misfit is not None:
         return _because_owned(misfit, cpus, taken)
-    pins = replace(move_pinning(away, allowed, _reluctance(host, taken)), cpuset=wanted.cpuset)
+    pins = move_pinning(away, allowed, _reluctance(host, taken))
     mixed = _spread(pins) & isolated
     if mixed:
         return _because_isolated(pins, mixed, len(allowed - isolated))
@@ -148,8 +149,7 @@ def _kept(vm: Vm, host: Host, taken: Taken) -> Union[Pinning, Misfit]:
 
 def _sets(pins: Pinning) -> List[FrozenSet[int]]:
     """Return the CPUs of each thread that has several."""
-    texts = [pin.cpus for pin in pins.vcpus] + [pin.cpus for pin in pins.iothreads] + [pins.emulator or AUTO]
-    return [cpus for cpus in (parse_cpuset(text) for text in texts if text != AUTO) if len(cpus) > 1]
+    return [cpus for cpus in (parse_cpuset(text) for text in pinned(pins).values() if text != AUTO) if len(cpus) > 1]
 
 
 def _spread(pins: Pinning) -> FrozenSet[int]:

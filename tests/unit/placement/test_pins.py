@@ -21,7 +21,6 @@ def pins(*cpus: str, **more: Any) -> dict[str, Any]:
     ("before", "cpus", "usage", "after"),
     [
         (pins("2", "3"), range(4), {}, pins("2", "3")),
-        (pins("2", "3"), None, {}, pins("2", "3")),
         (pins("4", "5"), range(4), {}, pins("0", "1")),
         (pins("4", "5"), range(4), {0: 1, 1: 2}, pins("2", "3")),
         (pins("4", "0"), range(4), {}, pins("1", "0")),
@@ -33,16 +32,13 @@ def pins(*cpus: str, **more: Any) -> dict[str, Any]:
             {},
             pins("1", iothreads=[{"iothread": 1, "cpus": "0"}]),
         ),
-        ({"cpuset": "2-9"}, range(4), {}, {"cpuset": "2-3"}),
-        ({"cpuset": "8-9"}, range(4), {}, {}),
-        ({"cpuset": "auto"}, range(4), {}, {"cpuset": "auto"}),
+        (pins("9", cpuset="8-9"), range(2), {}, pins("0", cpuset="8-9")),
     ],
 )
 def test_existing_cpus_are_kept_and_missing_ones_become_the_least_pinned(
-    before: dict[str, Any], cpus: range | None, usage: dict[int, int], after: dict[str, Any]
+    before: dict[str, Any], cpus: range, usage: dict[int, int], after: dict[str, Any]
 ) -> None:
-    there = None if cpus is None else frozenset(cpus)
-    assert _pinning.move_pinning(Pinning.from_dict(before), there, usage) == Pinning.from_dict(after)
+    assert _pinning.move_pinning(Pinning.from_dict(before), frozenset(cpus), usage) == Pinning.from_dict(after)
 
 
 def test_pins_of_all_vcpus_are_counted() -> None:
