@@ -217,6 +217,9 @@ def _require_cpus(state: HostState, keep_free: FrozenSet[int]) -> None:
 
 
 def _placed(vm: Vm, pins: Pinning) -> Tuple[Side, ...]:
+    if vm.policy.emulator == "share":
+        # Where it runs is known when all are decided; what one of the states has now says nothing.
+        pins = replace(pins, emulator=None)
     return tuple(Side(side.domain, vm.policy, _fitted(side.domain, pins), side.limit) for side in vm.touched)
 
 

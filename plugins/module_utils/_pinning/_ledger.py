@@ -76,10 +76,11 @@ def exclusive_cpus(
 def seats(policy: PinningPolicy, pinning: Pinning) -> Tuple[VcpuPin, ...]:
     """Return the pins of a dedicated VM's vCPUs that have a CPU for themselves.
 
-    One that was plugged shares CPUs, as the emulator does, until its pins are chosen anew.
+    One that was plugged shares CPUs, as the emulator does, until its pins are chosen anew. Beside an isolated emulator
+    it is not told from the others where only one CPU is shared.
     """
-    shared = (pinning.cpuset, pinning.emulator if policy.emulator == "share" else None)
-    return tuple(pin for pin in pinning.vcpus if len(parse_cpuset(pin.cpus)) == 1 and pin.cpus not in shared)
+    shared = pinning.emulator if policy.emulator == "share" else None
+    return tuple(pin for pin in pinning.vcpus if len(parse_cpuset(pin.cpus)) == 1 and pin.cpus != shared)
 
 
 def conflicts(claims: Iterable[Claim], pins: Iterable[ThreadPin] = ()) -> Tuple[Conflict, ...]:

@@ -60,6 +60,12 @@ def test_a_plugged_vcpu_of_a_dedicated_vm_owns_nothing_until_its_pins_are_chosen
     assert not any("vCPU 1 of VM db" in text for text in found.warnings)
 
 
+def test_a_vcpu_owns_the_cpu_to_which_its_user_had_confined_the_vm() -> None:
+    vms = run([vm("db", Pinning(cpuset="0"), vcpus=1)], wish("db", ALONE, apply_to="live"))
+    assert claims(vms) == {"db": "0-1"}
+    assert claims(run(vms)) == {"db": "0-1"}
+
+
 def test_an_unplugged_vcpu_owns_nothing_and_its_pin_is_nobodys() -> None:
     vms = run([vm("db", vcpus=2), vm("app", vcpus=1)], wish("db", OWN))
     vms = [with_vcpus(vms[0], 1), vms[1]]
