@@ -110,6 +110,7 @@ def _cores(guest: Guest, policy: PinningPolicy, room: Room, bins: Sequence[Bin],
 def _unfit(room: Room, cells: Container[int]) -> str:
     """Say which CPUs without an owner are not counted, and why."""
     cpus = frozenset(cpu for cell in room.cells if cell.id in cells for cpu in cell.cpus - cell.dedicated)
+    cpus -= frozenset(room.owners)
     by_hand = cpus & frozenset(room.by_hand)
     names = ", ".join(sorted({room.by_hand[cpu] for cpu in by_hand}))
     reasons = [
@@ -118,11 +119,7 @@ def _unfit(room: Room, cells: Container[int]) -> str:
         (cpus - room.usable, "outside of machine.slice"),
         (cpus - room.isolated if room.isolated else frozenset(), "that are not isolated"),
     ]
-    found = [
-        f"CPU {format_cpuset(some - frozenset(room.owners))} {why}"
-        for some, why in reasons
-        if some - frozenset(room.owners)
-    ]
+    found = [f"CPU {format_cpuset(some)} {why}" for some, why in reasons if some]
     return f" Not counted: {', '.join(found)}." if found else ""
 
 

@@ -26,12 +26,13 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import 
     Others,
     Placement,
     Room,
+    ThreadPin,
     place,
     room_of,
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import Cell, format_cpuset
 
-from tests.unit.pinning.small import cells, dedicated, guest, placed, refused, room, spots
+from tests.unit.pinning.small import cells, claim, dedicated, guest, placed, refused, room, spots
 
 NUMA = PinningPolicy("numa")
 SMT2 = "0,4 1,5 2,6 3,7"
@@ -478,6 +479,20 @@ def test_a_refusal_says_what_is_missing_and_by_how_much(
     assert {key: found.facts[key] for key in facts} == facts
     assert found.text.startswith("VM db1 ")
     assert words in found.text
+
+
+def test_cpus_that_are_nobodys_but_not_to_be_had_are_told() -> None:
+    by_hand = ThreadPin("web", "u-web", True, "vcpu", 0, frozenset({1}))
+    free = room_of(
+        cells("0 1 2 3 4 5"),
+        HostCpus(machine=frozenset(range(5)), reserved=frozenset({0})),
+        Others((claim("4"),), (by_hand,)),
+    )
+    text = refused(one_cell(4), dedicated("prefer", "share"), free).text
+    assert (
+        "there are 2: 2 in cell 0. Not counted: CPU 1 to which the user pinned web, CPU 0 that are reserved, CPU 5 "
+        "outside of machine.slice. Free some"
+    ) in text
 
 
 def test_many_cells_are_listed_in_the_facts_only() -> None:

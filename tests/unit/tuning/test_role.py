@@ -32,12 +32,12 @@ class ActionModule(ActionBase):
             return {{"failed": True, "msg": "No CPU is left."}}
         return {{"changed": True, "vms": [{{"name": vm, "changed": vm != "db2"}} for vm in vms]}}
 """
-VMS = [
+VMS = (
     {"name": "db1", "profile": "dedicated", "iothreads": 1},
     {"name": "db2", "profile": "dedicated", "iothreads": 1, "policy": {"migration": "manual"}},
     {"name": "web1", "iothreads": 1},
     {"name": "app1", "profile": "numa", "cpu": {"mode": "host-model"}},
-]
+)
 PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"include_role": {"name": "virtops.kvm_fleet.vm_tuning"}}]}]
 
 CPU, RESOURCES, PINNING = "vm_cpu app1", "vm_resources db1 db2 web1", "vm_pinning db1 db2 app1"
