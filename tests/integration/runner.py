@@ -157,7 +157,8 @@ class Ansible:
     def tasks(self, hosts: str, *tasks: Mapping[str, Any], **play: Any) -> List[Dict[str, Any]]:
         """Run tasks and return their results in order."""
         run = self.start_tasks(hosts, tasks, **play).wait()
-        assert run.results, run.text
+        # Fewer where a host could not be reached.
+        assert len(run.results) >= len(tasks), run.text
         return [result.result for result in run.results]
 
     def module(self, host: str, module: str, *, check: bool = False, diff: bool = False, **options: Any) -> Any:

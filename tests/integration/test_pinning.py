@@ -246,6 +246,9 @@ def test_what_cannot_be_is_refused_and_nothing_touched(
     define(host, "pages", start=False, extra=pages)
     many = cpus[-1] + 2
     define(host, "large", start=False, vcpus=len(cpus) + 1)
+    # Nothing of it is ever used, but no host has so much.
+    huge_mib = 2 * int(host.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout) // 1024
+    define(host, "huge", start=False, memory_mib=huge_mib)
     owner = by_name(ansible.module("hv1", "vm_pinning", name="owner", policy="dedicated"))["owner"]
     picture = fleet.picture()
 
@@ -275,6 +278,7 @@ def test_what_cannot_be_is_refused_and_nothing_touched(
         ({"name": "vm", "policy": "numa", "host_cells": "9"}, "no_such_cell", "9"),
         ({"name": "pages", "policy": "numa"}, "huge_pages_short", "2048 KiB"),
         ({"name": "large", "policy": "dedicated"}, "not_enough_cores", "large"),
+        ({"name": "huge", "policy": "numa"}, "memory_short", "in cell 0"),
         ({"name": "nobody", "policy": "none"}, "vm_unknown", "nobody"),
         ({"vms": [{"name": "vm", "policy": "none"}, {"name": "vm"}]}, "bad_input", "twice"),
         ({"policy": "none"}, "bad_options", "policy"),
@@ -289,6 +293,11 @@ def test_what_cannot_be_is_refused_and_nothing_touched(
         assert "Traceback" not in result["msg"]
         if "name" in options and options["name"] != "nobody":
             assert options["name"] in result["msg"], result["msg"]
+    (short,) = (result for result in results if result.get("error") == "memory_short")
+    # Its process takes some memory of its own.
+    assert huge_mib * 1024 < short["needed"] < huge_mib * 1024 * 1.1
+    assert short["missing"] == short["needed"] - sum(cell["free"] for cell in short["free"]) > huge_mib * 512
+    assert f"VM huge needs {short['needed']} KiB" in short["msg"]
     assert fleet.picture() == picture
 
 

@@ -9,8 +9,9 @@ A host has cell 0 with CPUs 0-3 and cell 1 with CPUs 4-7; 0-1, 2-3, 4-5 and 6-7 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import pytest
 
@@ -33,6 +34,9 @@ awk '{ size = 4; total = 0; split("", on)
 # Memory is there from the start, though the guest never runs.
 BACKING = "<memoryBacking><allocation mode='immediate'/></memoryBacking>"
 NAMES = ("db", "rest")
+# KiB that the module counts for a small VM's process beside its memory, in the first cell of the VM, and some more.
+PROCESS = 90 * 1024
+CROSSWISE = [{"id": 0, "mode": "strict", "node": "1"}, {"id": 1, "mode": "strict", "node": "0"}]
 
 
 @pytest.fixture
@@ -41,8 +45,7 @@ def host(lab: Lab) -> Iterator[Host]:
     found = lab["hv1"]
     _clean(found)
     for name in NAMES:
-        xml = tiny(name, vcpus=2, extra=BACKING, memory_mib=MIB).replace("type='qemu'", "type='kvm'")
-        found.run(["virsh", "-q", "define", "/dev/stdin"], stdin=xml)
+        define(found, tiny(name, vcpus=2, extra=BACKING, memory_mib=MIB))
     yield found
     _clean(found)
 
@@ -50,6 +53,10 @@ def host(lab: Lab) -> Iterator[Host]:
 def _clean(host: Host) -> None:
     for name in host.virsh("list", "--all", "--name").split():
         host.run(f"virsh -q destroy {name}; virsh -q undefine {name}", check=False)
+
+
+def define(host: Host, xml: str) -> None:
+    host.run(["virsh", "-q", "define", "/dev/stdin"], stdin=xml.replace("type='qemu'", "type='kvm'"))
 
 
 def start(host: Host, name: str) -> None:
@@ -60,6 +67,113 @@ def memory(host: Host, name: str) -> Dict[str, int]:
     """KiB of guest memory by node."""
     lines = host.run(MEMORY.replace("NAME", name)).stdout.splitlines()
     return {line.split()[0]: int(line.split()[1]) for line in lines}
+
+
+def crosswise(host: Host) -> Tuple[int, int]:
+    """KiB for two cells of a guest: the first fits into cell 1 of the host only, the second only into the other then.
+
+    In cell 0 a VM that is off has a part of what is free.
+    """
+    host.run("echo 3 >/proc/sys/vm/drop_caches")
+    found = host.run("sed -n 's/.*MemFree: *//p' /sys/devices/system/node/node*/meminfo").stdout
+    zero, one = (int(line.split()[0]) for line in found.splitlines())
+    define(host, tiny("off", extra=numatune("0"), memory_mib=zero // 3 // 1024))
+    left = zero - zero // 3 - PROCESS
+    large = _middle(left, one) - PROCESS
+    return large, _middle(one - PROCESS - large, left)
+
+
+def _middle(low: int, high: int) -> int:
+    # What is free changes while a test runs.
+    assert high - low > 2 * PROCESS, f"too little is free: {low} and {high} KiB"
+    return (low + high) // 2 // 1024 * 1024
+
+
+def numatune(nodes: str) -> str:
+    return f"<numatune><memory mode='strict' nodeset='{nodes}'/></numatune>"
+
+
+def divided(name: str, sizes: Sequence[int], pins: str = "") -> str:
+    """A VM with one vCPU in each of its NUMA cells; nothing of its memory is there before it is used."""
+    cells = "".join(f"<cell id='{n}' cpus='{n}' memory='{size}' unit='KiB'/>" for n, size in enumerate(sizes))
+    extra = f"{pins}<cpu><numa>{cells}</numa></cpu>"
+    return tiny(name, vcpus=len(sizes), extra=extra, memory_mib=sum(sizes) // 1024)
+
+
+def memnodes(xml: str) -> List[Dict[str, Any]]:
+    """The elements of libvirt's XML as `pins` has them."""
+    found = re.findall(r"<memnode cellid='(\d+)' mode='(\w+)' nodeset='([-,\d]+)'/>", xml)
+    return [{"id": int(cell), "mode": mode, "node": node} for cell, mode, node in found]
+
+
+def bound(host: Host, name: str) -> Dict[str, int]:
+    """KiB of the mappings that are bound to nodes, by these, such as `0` or `0-1`; most of it may not be used yet."""
+    maps, policies = host.run(
+        f"cd /proc/$(cat /run/libvirt/qemu/{name}.pid) && cat maps && echo == && cat numa_maps"
+    ).stdout.split("==\n")
+    ends = dict(line.split()[0].split("-") for line in maps.splitlines())
+    found: Dict[str, int] = {}
+    for start, policy in (line.split()[:2] for line in policies.splitlines()):
+        if policy.startswith("bind:"):
+            nodes = policy[len("bind:") :]
+            found[nodes] = found.get(nodes, 0) + (int(ends[start], 16) - int(start, 16)) // 1024
+    return found
+
+
+def assert_crosswise(host: Host, sizes: Sequence[int], vm: Dict[str, Any]) -> None:
+    """The running VM has the memory of each of its cells where it belongs, and the vCPU beside that."""
+    assert memnodes(host.virsh("dumpxml", "two")) == CROSSWISE
+    assert bound(host, "two") == {"1": sizes[0], "0": sizes[1]}
+    seen = threads(host, "two")
+    assert seen["CPU 0"] <= {4, 5, 6, 7}
+    assert seen["CPU 1"] <= {0, 1, 2, 3}
+    assert [len(seen["CPU 0"]), len(seen["CPU 1"])] == [1, 1]
+    assert seen["CPU 0"] | seen["CPU 1"] == numbers(vm["cpus"])
+    assert (vm["verified"], vm["pending"], vm["restart_or_migrate_required"]) == (True, [], False)
+
+
+def test_each_cell_of_a_guest_gets_the_cell_of_the_host_that_has_room(ansible: Ansible, host: Host) -> None:
+    sizes = crosswise(host)
+    define(host, divided("two", sizes))
+    options: Dict[str, Any] = {"name": "two", "policy": "dedicated"}
+    check, run, again = ansible.tasks(
+        "hv1",
+        task("vm_pinning", check=True, **options),
+        task("vm_pinning", **options),
+        task("vm_pinning", **options),
+    )
+    vms = [by_name(result)["two"] for result in (check, run, again)]
+    assert [vm["changed"] for vm in vms] == [True, True, False]
+    for vm in vms:
+        assert (vm["cells"], vm["pins"]["cells"]) == ([0, 1], CROSSWISE)
+        assert vm["pins"]["memory"] == {"mode": "strict", "nodes": "0-1"}
+    assert memnodes(host.virsh("dumpxml", "two", "--inactive")) == CROSSWISE
+    start(host, "two")
+    after = by_name(ansible.module("hv1", "vm_pinning", **options))["two"]
+    assert after["changed"] is False
+    assert_crosswise(host, sizes, after)
+
+
+def test_cells_of_a_running_guest_are_bound_when_it_starts_again(ansible: Ansible, host: Host) -> None:
+    sizes = crosswise(host)
+    define(host, divided("two", sizes, numatune("0-1")))
+    start(host, "two")
+    anywhere = {"0-1": sum(sizes)}
+    assert bound(host, "two") == anywhere
+    options: Dict[str, Any] = {"name": "two", "policy": "dedicated"}
+    run, again = ansible.tasks("hv1", *[task("vm_pinning", **options)] * 2)
+    for result, changed in ((run, True), (again, False)):
+        vm = by_name(result)["two"]
+        assert (vm["changed"], vm["verified"], vm["restart_or_migrate_required"]) == (changed, True, True)
+        assert vm["pending"] == [{"kind": "memnode", "live": [], "wanted": CROSSWISE}]
+        assert (vm["pins"]["cells"], vm["live_pins"]["cells"]) == (CROSSWISE, [])
+    assert memnodes(host.virsh("dumpxml", "two", "--inactive")) == CROSSWISE
+    assert (memnodes(host.virsh("dumpxml", "two")), bound(host, "two")) == ([], anywhere)
+    host.virsh("destroy", "two")
+    start(host, "two")
+    after = by_name(ansible.module("hv1", "vm_pinning", **options))["two"]
+    assert after["changed"] is False
+    assert_crosswise(host, sizes, after)
 
 
 def test_dedicated_vm_starts_on_its_cell_with_strict_memory(ansible: Ansible, host: Host) -> None:
@@ -140,19 +254,32 @@ def isolated(host: Host, cpus: str) -> Iterator[None]:
 
 
 def test_isolated_cpus_are_for_dedicated_vms_only(ansible: Ansible, host: Host) -> None:
+    refused = [
+        ("2-4", "cpu_owned", "2-3", "VM db has it for itself"),
+        ("6-7", "policy_isolation", "6-7", "not isolated (0-1,4-5)"),
+        ("4,6", "policy_isolation", "6", "not isolated (0-1,4-5)"),
+    ]
+    by_hand = [
+        task("vm_pinning", name="rest", policy="manual", pins={"emulator": cpus})
+        for cpus in (*(case[0] for case in refused), "6")
+    ]
     with isolated(host, "2-3,6-7"):
-        own, by_hand = ansible.tasks(
-            "hv1",
-            task("vm_pinning", name="db", policy="dedicated"),
-            task("vm_pinning", name="rest", policy="manual", pins={"emulator": "2-4"}),
+        own, *results, single = ansible.tasks(
+            "hv1", task("vm_pinning", name="db", policy="dedicated", host_cells="0"), *by_hand
         )
     vms = by_name(own)
-    assert numbers(vms["db"]["cpus"]) in ({2, 3}, {6, 7})
-    assert numbers(vms["db"]["pins"]["emulator"]) <= {0, 1, 4, 5}
+    assert numbers(vms["db"]["cpus"]) == {2, 3}
+    assert numbers(vms["db"]["pins"]["emulator"]) == {0, 1}
     # Releases of libvirt differ in what a VM without a set gets, so it is written down.
     assert vms["rest"]["pins"]["cpuset"] == "0-1,4-5"
     assert own["host"] == {"shared_cpus": "0-1,4-5", "exclusive_cpus": vms["db"]["cpus"], "isolated_cpus": "2-3,6-7"}
-    assert by_hand["error"] in ("policy_isolation", "cpu_owned")
+    for (cpus, code, cause, words), result in zip(refused, results, strict=True):
+        assert (result["error"], result["vm"], result["cpus"]) == (code, "rest", cause), (cpus, result)
+        assert f"the emulator on {cause}" in result["msg"]
+        assert words in result["msg"]
+    assert results[0]["owners"] == ["db"]
+    # One isolated CPU is no set that nobody spreads threads in.
+    assert by_name(single)["rest"]["pins"]["emulator"] == "6"
 
 
 def test_pin_that_the_kernel_refuses_leaves_nothing_in_the_control_group(ansible: Ansible, host: Host) -> None:

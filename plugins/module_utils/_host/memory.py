@@ -4,7 +4,7 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""On which NUMA nodes the memory of a VM's process is.
+"""On which NUMA nodes the memory of a VM's process is, and what a node gives back when somebody needs it.
 
 The kernel counts that for control groups anyway. ``numa_maps`` walks the page tables, about a second for 100 GiB in
 small pages, with the process's memory locked; huge pages are so few that it is quick for them.
@@ -49,6 +49,19 @@ def memory_by_node(pid: int, huge: bool, walk: bool, root: Path = Path("/")) -> 
             return parse_numa_maps(lines, huge)
     except OSError:
         return {}
+
+
+def reclaimable_kib(node: int, root: Path = Path("/")) -> int:
+    """Return the KiB that a node does not count as free but gives back at once, 0 where that is not known.
+
+    As in the kernel's own estimate for all nodes together (``MemAvailable``), that is the cache of files and half of
+    the slabs that can shrink; but not what processes map or what is not written to its file yet.
+    """
+    text = read_text(root / f"sys/devices/system/node/node{node}/meminfo")
+    found = {name: int(kib) for name, kib in re.findall(r"^Node \d+ (\S+): +(\d+) kB$", text, flags=re.MULTILINE)}
+    files = found.get("Active(file)", 0) + found.get("Inactive(file)", 0)
+    busy = found.get("Mapped", 0) + found.get("Dirty", 0) + found.get("Writeback", 0)
+    return max(0, files - busy) + found.get("SReclaimable", 0) // 2
 
 
 def _counted(pid: int, root: Path) -> Dict[int, int]:

@@ -18,6 +18,7 @@ from .._host import maintenance, pool_record
 from .._host.cpuid import as_lists
 from .._host.cpus import read_cpus
 from .._host.machine import Machine, read_machine
+from .._host.memory import reclaimable_kib
 from .._host.paths import HostPaths
 from .._topology import Cell, format_cpuset, from_capabilities
 from .api import libvirt, translated
@@ -120,14 +121,17 @@ def describe_cell(conn: Any, cell: Cell) -> Dict[str, Any]:
 
 
 def measured(conn: Any, cell: Cell) -> Cell:
-    """Return a cell with its free memory and pages as far as libvirt tells them."""
+    """Return a cell with its free memory and pages as far as libvirt tells them.
+
+    Cached files count as free: a host that has been up for long has little else that is.
+    """
     sizes = [page.size_kib for page in cell.pages]
     with translated(f"Reading the free memory of NUMA cell {cell.id}"):
         # A libvirt that finds no NUMA on the host returns nothing for either.
         free = conn.getCellsFreeMemory(cell.id, 1)
         free_pages = (conn.getFreePages(sizes, cell.id, 1) if sizes else {}).get(cell.id, {})
     pages = tuple(replace(page, free=free_pages.get(page.size_kib, page.free)) for page in cell.pages)
-    return replace(cell, free_kib=free[0] // 1024 if free else None, pages=pages)
+    return replace(cell, free_kib=free[0] // 1024 + reclaimable_kib(cell.id) if free else None, pages=pages)
 
 
 def machine_types(capabilities: str, arch: str) -> List[str]:

@@ -14,6 +14,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.memory imp
     memory_by_node,
     parse_numa_maps,
     parse_numa_stat,
+    reclaimable_kib,
 )
 
 MIB = 1024 * 1024
@@ -108,3 +109,38 @@ def test_kernel_has_counted_for_the_group_of_the_vm(
 
 def test_memory_that_cannot_be_read_is_not_known(tmp_path: Path) -> None:
     assert memory_by_node(70, huge=True, walk=True, root=tmp_path) == {}
+
+
+# As Linux 6.12 writes it, shortened.
+MEMINFO = """\
+Node 1 MemTotal:        1030796 kB
+Node 1 MemFree:          108160 kB
+Node 1 Active:            11000 kB
+Node 1 Active(file):      10000 kB
+Node 1 Inactive(anon):     2000 kB
+Node 1 Inactive(file):   800000 kB
+Node 1 Dirty:              1000 kB
+Node 1 Writeback:           200 kB
+Node 1 Mapped:             5000 kB
+Node 1 Shmem:              2000 kB
+Node 1 SReclaimable:      20000 kB
+Node 1 HugePages_Total:     0
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MEMINFO, 10000 + 800000 - 5000 - 1000 - 200 + 20000 // 2),
+        # Files in memory can be mapped without being on these lists.
+        (MEMINFO.replace("5000 kB", "900000 kB"), 20000 // 2),
+        ("", 0),
+        (None, 0),
+    ],
+)
+def test_cached_files_can_be_given_back(tmp_path: Path, text: str | None, expected: int) -> None:
+    node = tmp_path / "sys/devices/system/node/node1"
+    node.mkdir(parents=True)
+    if text is not None:
+        (node / "meminfo").write_text(text)
+    assert reclaimable_kib(1, tmp_path) == expected
