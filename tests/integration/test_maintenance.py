@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 
@@ -60,35 +60,56 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
 def test_cpus_of_its_own_are_cleared_for_a_vm_and_used_again_when_it_has_gone(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:
-    fleet.have(guest("own"), guest("fewer", vcpus=2), guest("rest", "hv2"))
-    # It is to start with fewer threads than it runs with.
-    lab["hv1"].virsh("setvcpus", "fewer", "1", "--config")
-    names = ["fewer", "own"]
+    fleet.have(guest("own"), guest("rest", "hv2"))
     asked = ansible.tasks(
         "hv1",
-        task("vm_pinning", vms=[{"name": "own", "policy": "dedicated"}, {"name": "fewer", "policy": "numa"}]),
-        task("vm_policy", vms=[{"name": name, "hosts": ["hv1", "hv2"]} for name in names]),
+        task("vm_pinning", name="own", policy="dedicated"),
+        task("vm_policy", name="own", hosts=["hv1", "hv2"]),
     )
     assert [result["failed"] for result in asked] == [False, False], asked
-    definitions = [fleet.definition(name, "hv1") for name in names]
     definition = lab["hv1"].virsh("dumpxml", "own", "--inactive", "--security-info")
     # As somebody's migration by hand leaves it behind; it has the CPU that the VM is to get there.
     lab["hv2"].run(["virsh", "-q", "define", "/dev/stdin"], stdin=definition)
-    floating = fleet.definition("rest", "hv2")
+    floating, own = fleet.definition("rest", "hv2"), _pins(lab, "own")
     run = ansible.maintain(hosts="hv1", tasks=str(note))
     assert run.code == 0, run.text
-    assert sorted(run.moved) == ["fewer", "fewer", "own", "own"]
+    assert run.moved == ["own", "own"]
     (there,) = [result.result for result in run.of("vm_pinning", "hv2") if result.task.endswith(CLEARING)]
     (rest,) = there["vms"]
     assert (rest["name"], rest["changed"], rest["verified"]) == ("rest", True, True)
     plan = run.of("placement_plan")[0].result["plan"]
-    moves = [move for wave in plan["waves"] for step in wave["steps"] for move in step["moves"]]
-    (taken,) = [move["exclusive_cpus"] for move in moves if move["vm"] == "own"]
-    assert rest["pins"]["cpuset"] not in (None, taken)
-    assert [fleet.definition(name, "hv1") for name in names] == definitions
+    (move,) = [move for wave in plan["waves"] for step in wave["steps"] for move in step["moves"]]
+    assert rest["pins"]["cpuset"] not in (None, move["exclusive_cpus"])
+    assert _pins(lab, "own") == own
     assert fleet.definition("rest", "hv2") == floating
-    fleet.assert_all_intact(names, "hv1")
+    fleet.assert_intact_and_once("own", "hv1")
     fleet.assert_intact_and_once("rest", "hv2")
+
+
+def test_vm_that_is_to_start_with_fewer_vcpus_moves_with_all_it_has(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
+) -> None:
+    fleet.have(guest("fewer", vcpus=2))
+    lab["hv1"].virsh("setvcpus", "fewer", "1", "--config")
+    asked = ansible.module("hv1", "vm_pinning", name="fewer", policy="numa")
+    assert not asked["failed"], asked
+    pins = _pins(lab, "fewer")
+    run = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert run.code == 0, run.text
+    assert run.moved == ["fewer", "fewer"]
+    # The definition also has the pin of the vCPU that it could get.
+    assert set(_pins(lab, "fewer")) == set(pins)
+    count = [lab["hv1"].virsh("vcpucount", "fewer", *which, "--current") for which in (["--live"], ["--config"])]
+    assert [int(each) for each in count] == [2, 1]
+    fleet.assert_intact_and_once("fewer", "hv1")
+
+
+def _pins(lab: Lab, vm: str) -> List[str]:
+    """The pins of the threads of a VM on hv1, as it runs and as it is defined; a home has some, too."""
+    texts = [lab["hv1"].virsh("dumpxml", vm), lab["hv1"].virsh("dumpxml", vm, "--inactive")]
+    return [
+        line.strip() for text in texts for line in text.splitlines() if "pin " in line and "<kvm_fleet:" not in line
+    ]
 
 
 def test_check_mode_prints_the_plan_and_touches_nothing(ansible: Ansible, fleet: Fleet, note: Path) -> None:
