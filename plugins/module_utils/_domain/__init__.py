@@ -15,7 +15,7 @@ from ._following import Following, own_pins, threads_on
 from ._given_pins import given_pins
 from ._overhead import overhead_kib
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
-from ._pinning_policy import PLACING, PinningPolicy
+from ._pinning_policy import PLACING, PinningPolicy, is_placing
 from ._pins import AUTO, IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin, same_pins
 from ._policy import (
     METADATA_KEY,
@@ -53,6 +53,7 @@ __all__ = [
     "VcpuPin",
     "Vcpus",
     "given_pins",
+    "is_placing",
     "migration_blockers",
     "migration_mode",
     "overhead_kib",

@@ -79,7 +79,7 @@ def _each_there(pins: Pinning) -> Pinning:
     named = [(f"vCPU {pin.vcpu}", pin.cpus) for pin in pins.vcpus]
     named += [(f"I/O thread {pin.iothread}", pin.cpus) for pin in pins.iothreads]
     named += [(f"memory of cell {cell.id}", cell.node) for cell in pins.cells]
-    named += [("emulator", pins.emulator or "")] if pins.emulator is not None else []
+    named += [("emulator", pins.emulator)] if pins.emulator is not None else []
     for what, numbers in named:
         if numbers in ("", AUTO):
             raise _bad(f"pins gives {what} the set {numbers!r}, which names nothing. Name numbers, as in 0-3,8", "pins")

@@ -16,7 +16,7 @@ from .._errors import FleetError
 from .._topology import canonical_cpuset, format_cpuset
 from ._devices import Disk, disks_of, hostdevs_of, networks_of
 from ._following import own_pins
-from ._pinning_policy import PLACING
+from ._pinning_policy import is_placing
 from ._pins import Pinning, pinning_of
 from ._policy import Policy, stored_policy
 
@@ -122,7 +122,7 @@ class Domain:
 
         The pins that a policy chose are all the VM's own.
         """
-        if self.policy is None or _is_placed(self.policy):
+        if self.policy is None or is_placing(self.policy.pinning):
             return self.pinning
         return own_pins(self.pinning, self.policy.following, live=self.runtime_id is not None)
 
@@ -176,12 +176,8 @@ def parse_domain(xml: str) -> Domain:
     )
 
 
-def _is_placed(policy: Policy) -> bool:
-    return policy.pinning is not None and policy.pinning.policy in PLACING
-
-
 def _pins_are_ours(policy: Optional[Policy]) -> bool:
-    return policy is not None and (policy.following is not None or _is_placed(policy))
+    return policy is not None and (policy.following is not None or is_placing(policy.pinning))
 
 
 def migration_mode(domain: Domain, policy: Optional[Policy] = None) -> str:

@@ -79,6 +79,11 @@ class PinningPolicy:
         return cls(**given)
 
 
+def is_placing(policy: Optional[PinningPolicy]) -> bool:
+    """Whether a policy makes the pins on each host."""
+    return policy is not None and policy.policy in PLACING
+
+
 def _cells(text: Any) -> FrozenSet[int]:
     try:
         return parse_cpuset(str(text))

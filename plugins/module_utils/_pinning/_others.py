@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterable, Optional, Sequence, Tuple
 
-from .._domain import AUTO, Pinning, PinningPolicy
+from .._domain import AUTO, Pinning, PinningPolicy, is_placing
 from .._topology import Cell, parse_cpuset
 from ._isolation_guard import ThreadPin
 from ._ledger import Claim, exclusive_cpus
 from ._room import Others
-from ._threads import pinned
+from ._threads import EMULATOR, IOTHREAD, VCPU, pinned
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Tenant:
 
 def others_of_tenant(tenant: Tenant, cells: Sequence[Cell]) -> Others:
     """Return what one VM takes from a host with these cells."""
-    chosen = tenant.policy.policy in ("numa", "dedicated")
+    chosen = is_placing(tenant.policy)
     cpus, blocked = exclusive_cpus(tenant.policy, tenant.pins, cells)
     crowd = _crowd(tenant, cells) if tenant.policy.policy == "numa" else {}
     alone = bool(cpus) and tenant.policy.emulator == "isolate"
@@ -86,6 +86,7 @@ def _pins(tenant: Tenant) -> Tuple[ThreadPin, ...]:
 
 def pins_all(pins: Pinning, vcpus: Optional[Iterable[int]], iothreads: Iterable[int]) -> bool:
     """Whether every thread has a pin; where its vCPUs are not known (``None``), a VM may have more of them."""
-    pinned, pinned_iothreads = {pin.vcpu for pin in pins.vcpus}, {pin.iothread for pin in pins.iothreads}
-    known = vcpus is not None and pinned >= set(vcpus) and pinned_iothreads >= set(iothreads)
-    return known and pins.emulator is not None
+    if vcpus is None:
+        return False
+    threads = {(VCPU, number) for number in vcpus} | {(IOTHREAD, number) for number in iothreads} | {(EMULATOR, None)}
+    return threads <= set(pinned(pins))

@@ -55,7 +55,7 @@ def _cpus(text: Optional[str], online: FrozenSet[int]) -> FrozenSet[int]:
 
 
 def live_changes(
-    live: Domain, wanted: Pinning, online: FrozenSet[int], floating: FrozenSet[Thread] = frozenset()
+    live: Domain, wanted: Pinning, online: FrozenSet[int], floating: FrozenSet[Thread]
 ) -> Mapping[Thread, FrozenSet[int]]:
     """Return the threads of a running VM that must be pinned anew, with their CPUs.
 

@@ -13,13 +13,13 @@ question that was answered once needs no second look. A VM that moves has an ent
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Callable, Container, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 
-from .._domain import Pinning
+from .._domain import Pinning, is_placing
 from .._pinning import Misfit, Others, Tenant, count_pins, joined, others_of_tenant
 from .._topology import parse_cpuset
 from .cell_memory import Part, give_back, measured, missing_pages, parts_of, take, total
-from .model import Snapshot, Vm, is_placing
+from .model import Snapshot, Vm
 from .seat import Taken, no_shared_cpu, seat, shared_cpus
 
 # The numbers of the entries that are open on a host.
@@ -72,8 +72,10 @@ class Books:
 
     def without(self, moment: Moment, vms: Iterable[Vm]) -> Moment:
         """Return a moment after VMs have left."""
-        keys = {vm.key for vm in vms} if moment else ()
-        return frozenset(number for number in moment if self._entries[number].key not in keys) if keys else moment
+        return self._without(moment, {vm.key for vm in vms}) if moment else moment
+
+    def _without(self, moment: Moment, keys: Container[str]) -> Moment:
+        return frozenset(number for number in moment if self._entries[number].key not in keys)
 
     def find(self, moment: Moment, vm: Vm) -> int:
         """Return the entry of a VM that is there."""
@@ -100,8 +102,7 @@ class Books:
 
     def enter(self, moment: Moment, number: int) -> Moment:
         """Return a moment after the VM of an entry has come; it replaces a definition that was left there."""
-        key = self._entries[number].key
-        return frozenset(each for each in moment if self._entries[each].key != key) | {number}
+        return self._without(moment, {self._entries[number].key}) | {number}
 
     def together(self, host: str, moment: Moment, vms: Iterable[Vm]) -> Optional[Moment]:
         """Return a moment after several VMs have come, the most demanding first; ``None`` where not all can."""

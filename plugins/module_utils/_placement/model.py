@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import FrozenSet, Optional, Tuple
 
-from .._domain import PLACING, Following, Pinning, PinningPolicy, own_pins
+from .._domain import Following, Pinning, PinningPolicy, is_placing, own_pins
 from .._pinning import Guest, policy_or_own
 from .._topology import Cell
 
@@ -30,11 +30,6 @@ MOVABLE_STATES = ("running", "blocked", "paused", "pmsuspended", "idle", "nostat
 
 
 _own = lru_cache(maxsize=4096)(own_pins)
-
-
-def is_placing(policy: Optional[PinningPolicy]) -> bool:
-    """Whether a policy makes pins on each host."""
-    return policy is not None and policy.policy in PLACING
 
 
 def has_pins(pinning: Pinning) -> bool:

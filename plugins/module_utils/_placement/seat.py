@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
-from .._domain import AUTO, Pinning, PinningPolicy
+from .._domain import AUTO, Pinning, PinningPolicy, is_placing
 from .._pinning import (
     Guest,
     HostCpus,
@@ -30,7 +30,7 @@ from .._pinning import (
 )
 from .._topology import Cell, PageSize, format_cpuset, parse_cpuset
 from .cell_memory import Amounts, missing_pages, parts_of, take
-from .model import Host, Vm, is_placing
+from .model import Host, Vm
 from .resources import UNLIMITED
 
 # So that a CPU nobody should be pinned to is the last choice for a pin that has to go somewhere.

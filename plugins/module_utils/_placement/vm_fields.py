@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import FrozenSet, Mapping, Optional
 
-from .._domain import PLACING, Following, Pinning, PinningPolicy, threads_on
+from .._domain import PLACING, Following, Pinning, PinningPolicy, is_placing, threads_on
 from .._errors import FleetError
 from .._pinning import Guest, guest_from_data, is_given
 from .._topology import format_cpuset
 from .fields import Fields, named
-from .model import Cpu, Home, Shape, Vm, is_placing
+from .model import Cpu, Home, Shape, Vm
 
 MIGRATION_MODES = ("automatic", "manual", "pinned")
 

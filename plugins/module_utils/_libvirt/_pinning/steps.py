@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ..._domain import PLACING, Domain, Following, Pinning, Policy, same_pins, threads_on
+from ..._domain import Domain, Following, Pinning, Policy, is_placing, same_pins, threads_on
 from ..._pinning import BOTH, DEFINITION, LIVE, Aim, Thread, live_changes, pinned, thread_sets
 from ..._topology import format_cpuset, parse_cpuset
 from .seeing import Seen, words_of
@@ -158,7 +158,7 @@ def _notes(
 ) -> Tuple[List[Step], List[Step]]:
     """Return what is noted before and after threads are pinned: pins that no record calls ours would be the user's."""
     meanwhile = policy
-    if policy.following is not None and not _placed(policy):
+    if policy.following is not None and not is_placing(policy.pinning):
         meanwhile = replace(policy, following=_meanwhile(policy.following, live, pins, aim.live or Pinning()))
     needed = policy != (live.policy or Policy()) or (pins and undone != policy) or meanwhile != policy
     opening: List[Step] = [NotePolicy(aim.uuid, aim.name, meanwhile, undone)] if needed else []
@@ -180,14 +180,10 @@ def _meanwhile(following: Following, live: Domain, pins: Sequence[PinThread], wa
 def _undone(live: Domain, online: FrozenSet[int]) -> Mapping[Thread, FrozenSet[int]]:
     """Return where threads without a pin are put back to, that libvirt cannot take away: there it counts as ours."""
     stored = live.policy or Policy()
-    if stored.following is None or _placed(stored):
+    if stored.following is None or is_placing(stored.pinning):
         return {}
     cpus, own = parse_cpuset(stored.following.cpus), pinned(live.pinning)
     return {thread: cpus for thread in thread_sets(live, online) if thread not in own} if cpus <= online else {}
-
-
-def _placed(policy: Policy) -> bool:
-    return policy.pinning is not None and policy.pinning.policy in PLACING
 
 
 def _narrowed(step: Step) -> List[PinThread]:
@@ -225,7 +221,7 @@ def policy_put_back(live: Domain, before: Mapping[Thread, FrozenSet[int]]) -> Po
     stored, pins = live.policy or Policy(), live.pinning
     own = pinned(pins)
     bare = {format_cpuset(cpus) for thread, cpus in before.items() if thread not in own}
-    if len(bare) != 1 or _placed(stored) or stored.following is not None:
+    if len(bare) != 1 or is_placing(stored.pinning) or stored.following is not None:
         return stored
     (cpus,) = bare
     return replace(stored, following=Following(cpus, pins.cpuset, threads_on(pins, cpus)))
