@@ -12,6 +12,9 @@ from dataclasses import dataclass
 OOPS = re.compile(r"BUG:|Oops|Kernel panic|general protection|segfault|soft lockup|rcu: INFO|Call Trace")
 CPU = re.compile(r"cpuid id=([0-9a-f]{16}) vendor=([A-Za-z]{12})\r?")
 TICK = re.compile(r"tick (\d+) up=([\d.]+) cpus=(\S+)")
+# How many complaints of a kernel a verdict quotes.
+MOST_TROUBLE = 4
+
 COUNTED = ("boots", "ticks", "gaps", "repeats", "memory_ok", "memory_corrupt", "oopses", "cpu_checks", "cpu_changes")
 
 
@@ -25,6 +28,7 @@ class Verdict:
     one of the same boot; cpu_id is a digest of the last answer, cpu_vendor its vendor (AuthenticAMD).
     last_tick, uptime_s and cpus are those of the last tick. longest_pause_s is the longest time between two ticks on
     the guest's own clock: it stands still while the guest is paused, so this is not the downtime of a migration.
+    trouble is what its kernel complained of first.
     """
 
     boots: int = 0
@@ -42,6 +46,7 @@ class Verdict:
     cpus: str = ""
     cpu_id: str = ""
     cpu_vendor: str = ""
+    trouble: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -56,6 +61,7 @@ def read_log(text: str) -> Verdict:
     counts = dict.fromkeys(COUNTED, 0)
     last, uptime, pause, cpus = 0, 0.0, 0.0, ""
     cpu, first_id = ("", ""), ""
+    trouble: list[str] = []
     for line in text.split("\n")[:-1]:
         tick = TICK.search(line)
         asked = CPU.fullmatch(line)
@@ -82,7 +88,15 @@ def read_log(text: str) -> Verdict:
             counts["memory_corrupt"] += 1
         elif OOPS.search(line):
             counts["oopses"] += 1
+            trouble.append(line.strip())
     pause = round(pause, 3)
     return Verdict(
-        **counts, last_tick=last, uptime_s=uptime, longest_pause_s=pause, cpus=cpus, cpu_id=cpu[0], cpu_vendor=cpu[1]
+        **counts,
+        last_tick=last,
+        uptime_s=uptime,
+        longest_pause_s=pause,
+        cpus=cpus,
+        cpu_id=cpu[0],
+        cpu_vendor=cpu[1],
+        trouble=tuple(trouble[:MOST_TROUBLE]),
     )

@@ -65,6 +65,12 @@ def test_counts() -> None:
     assert verdict == expected
 
 
+def test_what_a_kernel_complained_of_first_is_quoted() -> None:
+    lines = [f"[ {number}.0] BUG: number {number}" for number in range(6)]
+    verdict = read_log(log(1) + "\n".join(lines) + "\n")
+    assert (verdict.oopses, verdict.trouble) == (6, tuple(lines[:4]))
+
+
 def test_a_guest_may_have_another_cpu_after_a_reboot() -> None:
     verdict = read_log(log(1, more=MEMORY + cpu(1)) + log(1, more=MEMORY + cpu(2)))
     assert (verdict.cpu_changes, verdict.cpu_id) == (0, cpu(2)[9:25])
