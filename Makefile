@@ -93,8 +93,8 @@ molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance 
 molecule-pods molecule-machines: venv sync
 	@$(MAKE) molecule SCENARIO="$(filter $(SCENARIO),$(if $(filter %-pods,$@),$(POD_SCENARIOS),$(MACHINE_SCENARIOS)))"
 
-bench: venv sync ## Measure the planner against first-fit
-	python -m tests.bench $(ARGS)
+bench: venv sync ## Measure the planner against first-fit and an exact solver
+	python -m tests.bench.planner $(ARGS)
 
 bench-pinning: venv sync ## Measure pinning of many VMs against loops of virsh, in the laboratory (root)
 	python -m tests.bench.pinning $(ARGS)

@@ -12,6 +12,7 @@ description:
   - Answers a question about a fleet snapshot with a plan of live migrations, or says for every VM and every host why
     there is none. All VMs of the question are placed together, and every step of the plan fits with memory charged at
     both ends of each move.
+  - Says how far the plan is from what any plan needs at least, in moves, waves and seconds.
   - VMs with the pinning policy V(numa) or V(dedicated) get pins made for the destination. No plan gives a CPU that one
     VM has for itself to another, at any moment.
   - Talks to no hypervisor, so it also answers questions about fleets that do not exist yet. Run it on the controller.
@@ -30,14 +31,22 @@ options:
   request:
     description:
       - The request. For small ones; a large snapshot belongs into files.
-      - V(question) is V(drain) (empty V(hosts)), V(place) (find destinations for V(vms), within V(hosts) if given) or
-        V(refill) (bring the VMs that belong to V(hosts) home; with V(refill=none), leave them).
+      - V(question) is V(drain) (empty V(hosts)), V(place) (find destinations for V(vms), within V(hosts) if given),
+        V(refill) (bring the VMs that belong to V(hosts) home; with V(refill=none), leave them), V(rollout) (service
+        V(hosts) in waves) or V(rebalance) (even out the memory load of V(hosts) with at most V(max_moves) moves).
+      - V(refill) says what happens to hosts of a rollout that have been serviced. V(leapfrog) (the default) fills them
+        with the VMs of the next wave, V(home) brings their own VMs back, and with V(none) they are destinations like
+        all others.
       - V(snapshot) is the snapshot itself; V(snapshot_path) is a JSON file with it, or a directory with the parts that
         M(virtops.kvm_fleet.host_info) has written, one C(*.json) file for each host.
       - V(options) may hold V(stay_in_pool) (default V(true)), V(exclude_hosts), V(move_manual) (default V(true);
-        V(false) refuses VMs with migration mode V(manual)), V(best_effort) (default V(false); V(true) returns the
-        moves of a drain that cannot succeed as a whole), V(node_limit) (effort of a search, default V(20000)) and
-        V(max_age_s) (from when on a part of the snapshot counts as old, default V(900)).
+        V(false) refuses VMs with migration mode V(manual)), V(max_extra_moves) (how many moves there may be of VMs
+        that make room or wait on a third host, by default any number), V(max_hosts_down) (of a pool in one wave of a
+        rollout), V(best_effort) (default V(false); V(true) returns the moves of a drain that cannot succeed as a
+        whole), V(weights) (factors of preferences by name), V(concurrency) (migrations of a host at once, for
+        estimates, default V(2)), V(service_s) (time to service the hosts of a wave, for estimates, default V(0)),
+        V(node_limit) (effort of a search, default V(20000)) and V(max_age_s) (from when on a part of the snapshot
+        counts as old, default V(900)).
     type: dict
   request_path:
     description:
@@ -121,9 +130,12 @@ plan:
       type: bool
     waves:
       description:
-        - V(hosts) that are ready after the wave, and V(steps) with V(moves).
+        - V(hosts) that are ready after the wave, V(steps) with V(moves), V(refill_steps) (what comes back when the
+          hosts have been serviced) and V(estimated_s).
         - A move has V(vm), V(uuid), V(source), V(destination), V(destination_uuid), V(uri), V(migrate_uri), V(pins)
-          (V(null) keeps them) and V(estimated_s).
+          (V(null) keeps them), V(estimated_s) and V(purpose).
+        - V(purpose) is V(asked), V(room) (the VM makes room for others), V(detour) (it waits there for its next move)
+          or V(back).
         - V(following), if it is there, records which of V(pins) only keep threads off the CPUs of other VMs.
         - V(exclusive_cpus), if it is there, is the set of CPUs that the VM has for itself at its destination. Keep
           other VMs off them before it arrives.
@@ -132,12 +144,22 @@ plan:
       elements: dict
     unplaced:
       description:
-        - VMs without a destination, each with V(vm), V(uuid), V(host) and V(reasons).
+        - VMs without a destination, each with V(vm), V(uuid), V(host), V(reasons) and V(rejected), which counts hosts
+          by the code of their reason. Of very many reasons some of each code are listed.
         - A reason has V(host) (V(null) when it holds everywhere), V(code), V(text) and its numbers.
       type: list
       elements: dict
     bounds:
       description: No plan needs less than these V(moves), V(waves) and V(seconds).
+      type: dict
+    totals:
+      description: What the plan needs, V(moves), V(waves), V(seconds), and V(extra) moves beyond those of the question.
+      type: dict
+    gap:
+      description: RV(plan.totals) less RV(plan.bounds), V(null) where not every VM has a destination.
+      type: dict
+    balance:
+      description: For the question V(rebalance), the lowest and highest memory load V(before) and V(after).
       type: dict
     waves_gap_reason:
       description: Why more waves are needed than the bound says.

@@ -78,6 +78,9 @@ options:
       estimated_s:
         description: The planner's estimate of the duration, for the reader only.
         type: float
+      purpose:
+        description: Why the planner moves the VM, for the reader only.
+        type: str
   host:
     description:
       - The name of this host in results and snapshots.
@@ -214,6 +217,7 @@ MOVE_OPTIONS = {
     "following": {"type": "dict"},
     "exclusive_cpus": {"type": "str"},
     "estimated_s": {"type": "float"},
+    "purpose": {"type": "str"},
 }
 
 SPEC = ArgumentSpec(

@@ -6,9 +6,11 @@
 
 """The placement planner: pure functions from a fleet snapshot and a request to a plan.
 
-Read top to bottom: ``snapshot`` and ``request`` turn JSON into values, ``filters``, ``weights`` and ``resources`` are
-the rules, ``problem`` applies them, ``solve`` (``greedy``, ``exact``, ``order``) finds the moves, ``planner`` puts
-the ``answer`` together.
+Read top to bottom: ``snapshot`` and ``request`` turn JSON into values, ``question`` says what is asked;
+``constraints``, ``weights`` and ``resources`` are the rules. ``build`` makes a ``problem`` of blocks of VMs and hosts
+in reach. ``solve`` finds who goes where in a ``room`` (``direct``, ``make_room``, ``exact``, ``exact_cp``,
+``explore``) and puts the moves in ``order``. ``one_wave``, ``rollout`` and ``rebalance`` are the questions, ``planner``
+chooses among them and completes the ``answer``.
 """
 
 from __future__ import annotations

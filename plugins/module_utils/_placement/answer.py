@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .._domain import Following, Pinning
 from .estimate import Bounds
-from .reasons import Reason
+from .reasons import Reason, counts_of, some_of_each
 
 VERSION = 1
 
@@ -25,6 +25,9 @@ _IF_ANY = ("following", "exclusive_cpus")
 @dataclass(frozen=True)
 class Move:
     """One live migration. ``migrate_uri`` is for the data stream.
+
+    ``purpose`` is ``asked`` for VMs of the question, ``room`` for others that make room, ``detour`` for the first part
+    of a way over a third host, and ``back`` for VMs that return when their host has been worked on.
 
     ``pins`` is ``None`` where the VM keeps its pins; with pins, ``following`` says which of them follow the host.
     ``exclusive_cpus`` are the CPUs that it has for itself there.
@@ -39,6 +42,7 @@ class Move:
     migrate_uri: Optional[str]
     pins: Optional[Pinning]
     estimated_s: float
+    purpose: str = "asked"
     following: Optional[Following] = None
     exclusive_cpus: Optional[str] = None
 
@@ -50,21 +54,39 @@ class Move:
 
 @dataclass(frozen=True)
 class Wave:
-    """Hosts that are ready (empty, or refilled) after the steps; moves of one step are safe at once, in any order."""
+    """Hosts that are ready (empty, or refilled) after the steps; moves of one step are safe at once, in any order.
+
+    ``refill_steps`` follow when the hosts have been worked on. ``estimated_s`` is for all of it.
+    """
 
     hosts: Tuple[str, ...]
     steps: Tuple[Tuple[Move, ...], ...]
+    estimated_s: float = 0.0
+    refill_steps: Tuple[Tuple[Move, ...], ...] = ()
+
+    @property
+    def moves(self) -> Tuple[Move, ...]:
+        return tuple(move for step in (*self.steps, *self.refill_steps) for move in step)
 
     def as_dict(self) -> Dict[str, Any]:
         return {
             "hosts": list(self.hosts),
-            "steps": [{"moves": [move.as_dict() for move in step]} for step in self.steps],
+            "steps": _steps(self.steps),
+            "refill_steps": _steps(self.refill_steps),
+            "estimated_s": self.estimated_s,
         }
+
+
+def _steps(steps: Tuple[Tuple[Move, ...], ...]) -> List[Dict[str, Any]]:
+    return [{"moves": [move.as_dict() for move in step]} for step in steps]
 
 
 @dataclass(frozen=True)
 class Unplaced:
-    """A VM without a destination, with a reason for every host considered."""
+    """A VM without a destination, with a reason for every host considered; of many hosts, for some of each code.
+
+    ``rejected`` counts the hosts by the reason's code.
+    """
 
     vm: str
     uuid: Optional[str]
@@ -72,7 +94,13 @@ class Unplaced:
     reasons: Tuple[Reason, ...]
 
     def as_dict(self) -> Dict[str, Any]:
-        return {**vars(self), "reasons": [reason.as_dict() for reason in self.reasons]}
+        return {
+            "vm": self.vm,
+            "uuid": self.uuid,
+            "host": self.host,
+            "reasons": [reason.as_dict() for reason in some_of_each(self.reasons)],
+            "rejected": counts_of(self.reasons),
+        }
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,8 @@ class Candidates:
         return {
             **vars(self),
             "destinations": list(self.destinations),
-            "rejected": [reason.as_dict() for reason in self.rejected],
+            "rejected": [reason.as_dict() for reason in some_of_each(self.rejected)],
+            "rejected_hosts": counts_of(self.rejected),
         }
 
 
@@ -98,13 +127,14 @@ class Shortage:
     """What VMs that each fit alone need together, and what the hosts they could go to have.
 
     ``proof`` is the resource of which there is too little in total, or ``None`` where only the pieces do not fit
-    together.
+    together. ``hosts`` are those with the most memory left, of ``hosts_count``.
     """
 
     vms: Tuple[str, ...]
     proof: Optional[str]
     needed: Dict[str, int]
     free: Dict[str, Optional[int]]
+    hosts_count: int
     hosts: Tuple[Dict[str, Any], ...]
 
     def as_dict(self) -> Dict[str, Any]:
@@ -115,8 +145,19 @@ class Shortage:
             "free_kib": self.free["memory_kib"],
             "needed_vcpus": self.needed["vcpus"],
             "free_vcpus": self.free["vcpus"],
+            "hosts_count": self.hosts_count,
             "hosts": [dict(host) for host in self.hosts],
         }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a plan needs; ``extra`` moves make room, are detours, or move a VM again."""
+
+    moves: int
+    waves: int
+    seconds: float
+    extra: int
 
 
 @dataclass(frozen=True)
@@ -124,24 +165,35 @@ class Answer:
     """The plan.
 
     ``search`` is ``found``, ``exhausted`` (no complete plan exists) or ``limit`` (none was found within the effort).
+    ``balance`` is the lowest and the highest memory load before and after a rebalance.
     """
 
     question: str
     waves: Tuple[Wave, ...]
     unplaced: Tuple[Unplaced, ...]
     bounds: Bounds
+    totals: Totals
     search: str
     search_nodes: int
     shortage: Optional[Shortage] = None
     waves_gap_reason: Optional[str] = None
     loads: Tuple[Dict[str, Any], ...] = ()
     candidates: Tuple[Candidates, ...] = ()
+    balance: Optional[Dict[str, Dict[str, float]]] = None
     warnings: Tuple[Dict[str, Any], ...] = ()
 
     @property
     def feasible(self) -> bool:
         """Whether every VM of the question has a destination."""
         return not self.unplaced
+
+    def _gap(self) -> Dict[str, Any]:
+        """Return how much more than the bounds the plan needs; nothing where there is no whole plan."""
+        if not self.feasible:
+            return {"moves": None, "waves": None, "seconds": None}
+        totals, bounds = self.totals, self.bounds
+        seconds = round(max(0.0, totals.seconds - bounds.seconds), 1)
+        return {"moves": totals.moves - bounds.moves, "waves": totals.waves - bounds.waves, "seconds": seconds}
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the answer as JSON values, in the shape of ``docs/planner.md``."""
@@ -152,11 +204,14 @@ class Answer:
             "waves": [wave.as_dict() for wave in self.waves],
             "unplaced": [item.as_dict() for item in self.unplaced],
             "bounds": dict(vars(self.bounds)),
+            "totals": dict(vars(self.totals)),
+            "gap": self._gap(),
             "waves_gap_reason": self.waves_gap_reason,
             "search": self.search,
             "search_nodes": self.search_nodes,
             "shortage": None if self.shortage is None else self.shortage.as_dict(),
             "loads": [dict(load) for load in self.loads],
+            "balance": self.balance,
             "candidates": [item.as_dict() for item in self.candidates],
             "warnings": [dict(warning) for warning in self.warnings],
         }
@@ -164,7 +219,7 @@ class Answer:
 
 def counts(answer: Mapping[str, Any]) -> Dict[str, int]:
     """Return how many waves, steps, moves, unplaced VMs and warnings an answer (JSON) has."""
-    steps = [step for wave in answer["waves"] for step in wave["steps"]]
+    steps = [step for wave in answer["waves"] for step in (*wave["steps"], *wave["refill_steps"])]
     return {
         "waves": len(answer["waves"]),
         "steps": len(steps),

@@ -17,27 +17,29 @@ from .resources import UNLIMITED
 from .solve import Solution
 
 
-def of_cells(problem: Problem, solution: Solution) -> List[Dict[str, Any]]:
+def of_cells(solution: Solution) -> List[Dict[str, Any]]:
     """Return a warning for each VM whose cells VMs that arrive with it or before could leave short.
 
     Where the kernel puts memory that is bound nowhere is its own choice, so it is charged to no cell.
     """
-    books, entries, target = problem.books, solution.entries, solution.assignment
+    problem, entries = solution.problem, solution.entries
     moments: List[Moment] = list(problem.start)
     loose: Dict[int, List[int]] = {}
     found: List[Dict[str, Any]] = []
-    for step in solution.steps:
-        for vm in step:
-            if vm in entries:
-                moments[target[vm]] = books.enter(moments[target[vm]], entries[vm])
-            if problem.vms[vm].running.huge_pages_kib is None and not (vm in entries and books.parts(entries[vm])):
-                loose.setdefault(target[vm], []).append(vm)
-        for vm in step:
-            if vm in entries and target[vm] in loose:
-                found += _of_vm(problem, vm, target[vm], entries[vm], moments[target[vm]], loose[target[vm]])
-        for vm in step:
-            source = problem.source[vm]
-            moments[source] = books.without(moments[source], [problem.vms[vm]])
+    for step in solution.steps if entries else ():
+        for move in step:
+            host, entry = move.destination, entries.get(move.vm)
+            if entry is not None:
+                moments[host] = problem.books.enter(moments[host], entry)
+            bound = entry is not None and bool(problem.books.parts(entry))
+            if problem.vms[move.vm].running.huge_pages_kib is None and not bound:
+                loose.setdefault(host, []).append(move.vm)
+        for move in step:
+            if move.vm in entries and move.destination in loose:
+                host = move.destination
+                found += _of_vm(problem, move.vm, host, entries[move.vm], moments[host], loose[host])
+        for move in step:
+            moments[move.source] = problem.books.without(moments[move.source], [problem.vms[move.vm]])
     return found
 
 

@@ -50,22 +50,23 @@ def may_not_converge(vm: Vm, source: Host, destination: Host) -> bool:
     return vm.dirty_mib_s is not None and vm.dirty_mib_s >= link(source, destination)
 
 
-def bounds(vms: Sequence[Vm], hosts: Mapping[str, Host], possible: Mapping[str, Sequence[Host]], waves: int) -> Bounds:
-    """Return the bounds for moving ``vms`` once each; ``possible`` maps a VM's key to its destinations.
+def transfer_bound(vms: Sequence[Vm], hosts: Mapping[str, Host], possible: Mapping[str, Sequence[Host]]) -> float:
+    """Return the seconds that moving ``vms`` once each takes at least.
 
-    Seconds: no move is faster than its memory over its best link, and no host sends or receives faster than its own
-    link.
+    ``possible`` maps a VM's key to its destinations, where these are few. No move is faster than its memory over its
+    best link, and no host sends or receives faster than its own link.
     """
-    longest = [_alone(vm, hosts[vm.host], possible.get(vm.key, ())) for vm in vms]
+    fastest = max((link(host) for host in hosts.values()), default=DEFAULT_LINK_MIB_S)
+    longest = [_alone(vm, hosts[vm.host], possible.get(vm.key, ()), fastest) for vm in vms]
     sent = _per_host((vm.host, vm) for vm in vms)
     forced = [(targets[0].name, vm) for vm in vms for targets in (possible.get(vm.key, ()),) if len(targets) == 1]
     received = _per_host(forced)
     busy = [total / link(hosts[name]) for load in (sent, received) for name, total in load.items()]
-    return Bounds(len(vms), waves if vms else 0, round(max([*longest, *busy], default=0.0), 1))
+    return round(max([*longest, *busy], default=0.0), 1)
 
 
-def _alone(vm: Vm, source: Host, targets: Sequence[Host]) -> float:
-    best = max((link(source, target) for target in targets), default=link(source))
+def _alone(vm: Vm, source: Host, targets: Sequence[Host], fastest: float) -> float:
+    best = max((link(source, target) for target in targets), default=min(fastest, link(source)))
     return (vm.memory_kib or 0) / 1024 / best
 
 

@@ -4,19 +4,19 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""Exact search for a destination of every VM: depth first, bounded, always in the same order.
+"""Exact search for a destination of every block that has to go: depth first, bounded, always in the same order.
 
-The VM with the fewest destinations left comes next. Branches are cut where a VM has no destination left, where a host
-cannot give its VMs their pins, or where the rest needs more than all usable hosts have. After a failed branch,
-interchangeable VMs and hosts are not tried in the same role again.
+The block with the fewest destinations left comes next. Branches are cut where a block has no destination left, where a
+host cannot give its VMs their pins, or where the rest needs more than all usable hosts have. After a failed branch,
+interchangeable blocks and hosts are not tried in the same role again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
-from .greedy import Assignment
+from .constraints import Label
 from .problem import Problem
 from .resources import Vector, fits, minus, plus
 
@@ -26,12 +26,14 @@ FOUND, EXHAUSTED, LIMIT = "found", "exhausted", "limit"
 # What a host looks like to the rest of a search; hosts that look alike are interchangeable.
 Look = Tuple[object, ...]
 
+Assignment = Mapping[int, int]
+
 
 @dataclass
 class _Level:
-    """One VM on the way down, with the hosts still to try."""
+    """One block on the way down, with the hosts still to try."""
 
-    vm: int
+    block: int
     hosts: List[int]
     placed: Optional[int] = None
     shut: List[int] = field(default_factory=list)
@@ -39,7 +41,7 @@ class _Level:
 
 
 class Search:
-    """One search over a problem. ``run`` may be called once.
+    """One search over a problem of blocks that all have to go. ``run`` may be called once.
 
     ``accept`` judges a complete assignment (is there an order of moves?) and may itself count nodes by ``spend``.
     """
@@ -50,18 +52,22 @@ class Search:
         self.accept = accept
         self.nodes = 0
         self.complete = 0
-        self.assignment: Assignment = {}
-        self._free: List[Vector] = problem.free_after()
-        # Per host: the kinds of VMs not to be tried there, and those names on it that several VMs share.
+        self.assignment: Dict[int, int] = {}
+        floor = problem.emptied()
+        self._free: List[Vector] = floor.free
+        # Per host: the kinds of blocks not to be tried there, and the labels that blocks have brought there.
         self._shut: List[Set[int]] = [set() for _host in problem.hosts]
-        self._names: List[Set[str]] = [set() for _host in problem.hosts]
-        self._repeated = _repeated([vm.name for vm in problem.vms])
-        self._open = set(range(len(problem.vms)))
+        self._labels: List[Set[Label]] = [set() for _host in problem.hosts]
+        self._held = [frozenset(label for label, _key in block.held) for block in problem.blocks]
+        self._open = set(range(len(problem.blocks)))
+        self._candidates = [
+            [host for host in block.hosts if floor.is_free(block.need, block.held, host)] for block in problem.blocks
+        ]
         self._visitors: Dict[int, List[int]] = {}
-        for vm, hosts in enumerate(problem.candidates):
+        for number, hosts in enumerate(self._candidates):
             for host in hosts:
-                self._visitors.setdefault(host, []).append(vm)
-        self._choices = [len(hosts) for hosts in problem.candidates]
+                self._visitors.setdefault(host, []).append(number)
+        self._choices = [len(hosts) for hosts in self._candidates]
         self._usable = sorted(self._visitors)
         self._tied: List[Tuple[int, ...]] = [() for _host in problem.hosts]
         self._alike = self._static_looks()
@@ -70,13 +76,14 @@ class Search:
         """Hosts that VMs of the plan leave are looked at alone: the order of moves can tell them apart."""
         sources = set(self.problem.source)
         looks: Dict[int, Look] = {}
-        for host, vms in self._visitors.items():
-            pins = self.problem.books.look(self.problem.hosts[host].name) if self._any_tied(vms) else None
-            looks[host] = (frozenset(self.problem.kind[vm] for vm in vms), host if host in sources else None, pins)
+        for host, blocks in self._visitors.items():
+            pins = self.problem.books.look(self.problem.hosts[host].name) if self._any_tied(blocks) else None
+            twins = frozenset(self.problem.blocks[number].twin for number in blocks)
+            looks[host] = (twins, host if host in sources else None, pins)
         return looks
 
-    def _any_tied(self, vms: Iterable[int]) -> bool:
-        return any(self.problem.tied[vm] for vm in vms)
+    def _any_tied(self, blocks: Iterable[int]) -> bool:
+        return any(self.problem.blocks[number].tied for number in blocks)
 
     def spend(self, nodes: int) -> int:
         """Count nodes and return how many are left."""
@@ -111,24 +118,23 @@ class Search:
         return self.accept(self.assignment)
 
     def _close(self, level: _Level) -> None:
-        kind = self.problem.kind[level.vm]
+        twin = self.problem.blocks[level.block].twin
         for host in level.shut:
-            self._shut[host].discard(kind)
+            self._shut[host].discard(twin)
 
     def _next(self) -> _Level:
-        problem = self.problem
-        vm = min(self._open, key=lambda item: (self._choices[item], -problem.size[item], item))
-        hosts = [host for host in problem.candidates[vm] if fits(problem.demand[vm], self._free[host])]
-        hosts.sort(
-            key=lambda host: (problem.losses[vm][host], minus(self._free[host], problem.demand[vm]), host), reverse=True
-        )
-        return _Level(vm, hosts)
+        blocks = self.problem.blocks
+        number = min(self._open, key=lambda each: (self._choices[each], -blocks[each].size, each))
+        need = blocks[number].need
+        hosts = [host for host in self._candidates[number] if fits(need, self._free[host])]
+        hosts.sort(key=lambda host: (minus(self._free[host], need), host), reverse=True)
+        return _Level(number, hosts)
 
     def _choose(self, level: _Level) -> Optional[int]:
-        kind, name = self.problem.kind[level.vm], self.problem.vms[level.vm].name
+        twin, labels = self.problem.blocks[level.block].twin, self._held[level.block]
         while level.hosts:
             host = level.hosts.pop()
-            if kind in self._shut[host] or name in self._names[host]:
+            if twin in self._shut[host] or labels & self._labels[host]:
                 continue
             # Whatever comes of this host, nothing of this kind needs to be tried on it again at this level.
             level.shut.append(host)
@@ -136,11 +142,11 @@ class Search:
                 self._alike[host],
                 self._free[host],
                 frozenset(self._shut[host]),
-                frozenset(self._names[host]),
-                tuple(sorted(self.problem.kind[vm] for vm in self._tied[host])),
+                frozenset(self._labels[host]),
+                tuple(sorted(self.problem.blocks[number].twin for number in self._tied[host])),
             )
             if look in level.tried:
-                self._shut[host].add(kind)
+                self._shut[host].add(twin)
                 continue
             level.tried.add(look)
             level.placed = host
@@ -148,63 +154,53 @@ class Search:
         return None
 
     def _place(self, level: _Level, host: int) -> bool:
-        """Put the VM on the host; ``False`` where the rest cannot follow (``_take_back`` still applies)."""
-        vm, problem = level.vm, self.problem
+        """Put the block on the host; ``False`` where the rest cannot follow (``_take_back`` still applies)."""
+        number, blocks = level.block, self.problem.blocks
         before = self._free[host]
-        self._free[host] = minus(before, problem.demand[vm])
-        self._open.discard(vm)
-        self._names[host].update(self._repeated & {problem.vms[vm].name})
-        self.assignment[vm] = host
-        alive = not problem.tied[vm] or self._take_pins(vm, host)
+        self._free[host] = minus(before, blocks[number].need)
+        self._open.discard(number)
+        self._labels[host].update(self._held[number])
+        self.assignment[number] = host
+        alive = not blocks[number].tied or self._take_pins(number, host)
         for other in self._visitors[host]:
-            if (
-                other in self._open
-                and fits(problem.demand[other], before)
-                and not fits(problem.demand[other], self._free[host])
-            ):
+            need = blocks[other].need
+            if other in self._open and fits(need, before) and not fits(need, self._free[host]):
                 self._choices[other] -= 1
                 alive = alive and self._choices[other] > 0
         return alive and self._enough()
 
-    def _take_pins(self, vm: int, host: int) -> bool:
-        """Whether the host can give the VM its pins beside the others that were put there."""
+    def _take_pins(self, number: int, host: int) -> bool:
+        """Whether the host can give the VMs their pins beside the others that were put there."""
         problem = self.problem
-        self._tied[host] = (*self._tied[host], vm)
-        vms = [problem.vms[each] for each in self._tied[host]]
+        self._tied[host] = (*self._tied[host], number)
+        vms = [vm for each in self._tied[host] for vm in problem.members(each) if vm.tied]
         return problem.books.together(problem.hosts[host].name, problem.after[host], vms) is not None
 
     def _take_back(self, level: _Level) -> None:
-        host, vm, problem = level.placed, level.vm, self.problem
+        host, number, blocks = level.placed, level.block, self.problem.blocks
         if host is None:
             return
         after = self._free[host]
-        self._free[host] = plus(after, problem.demand[vm])
+        self._free[host] = plus(after, blocks[number].need)
         for other in self._visitors[host]:
-            if (
-                other in self._open
-                and fits(problem.demand[other], self._free[host])
-                and not fits(problem.demand[other], after)
-            ):
+            need = blocks[other].need
+            if other in self._open and fits(need, self._free[host]) and not fits(need, after):
                 self._choices[other] += 1
-        self._open.add(vm)
-        self._names[host].discard(problem.vms[vm].name)
-        self._tied[host] = tuple(each for each in self._tied[host] if each != vm)
-        del self.assignment[vm]
+        self._open.add(number)
+        self._labels[host] -= self._held[number]
+        self._tied[host] = tuple(each for each in self._tied[host] if each != number)
+        del self.assignment[number]
         level.placed = None
-        self._shut[host].add(problem.kind[vm])
+        self._shut[host].add(blocks[number].twin)
 
     def _enough(self) -> bool:
-        """Whether the hosts have, in total, what the rest needs; a gap smaller than the smallest VM is no room."""
+        """Whether the hosts have, in total, what the rest needs; a gap smaller than the smallest block is no room."""
         if not self._open:
             return True
-        for kind in range(len(self.problem.demand[0])):
-            wanted = [self.problem.demand[vm][kind] for vm in self._open]
+        for kind in range(2):
+            wanted = [self.problem.blocks[number].need[kind] for number in self._open]
             smallest = min(wanted)
             offered = sum(self._free[host][kind] for host in self._usable if self._free[host][kind] >= max(1, smallest))
             if sum(wanted) > offered:
                 return False
         return True
-
-
-def _repeated(names: List[str]) -> Set[str]:
-    return {name for name in names if names.count(name) > 1}

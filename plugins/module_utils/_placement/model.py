@@ -128,6 +128,7 @@ class Vm:
     ``guest`` is what it asks of a host's CPUs and cells, of VMs that are ``tied`` and described so far.
     ``states`` are the VM as it runs and as it is defined, where these ask for different things; then the rest is what
     both ask for together.
+    ``keep_apart`` and ``keep_together`` are names of groups; of VMs, the one with the higher ``priority`` matters more.
     ``twins`` are hosts on which an active domain with the same UUID was seen too: a migration under way or its
     leftover.
     """
@@ -154,6 +155,9 @@ class Vm:
     migration: str = "automatic"
     allowed_hosts: Tuple[str, ...] = ()
     home: Optional[Home] = None
+    keep_apart: FrozenSet[str] = frozenset()
+    keep_together: FrozenSet[str] = frozenset()
+    priority: int = 0
     dirty_mib_s: Optional[float] = None
     blockers: Tuple[str, ...] = ()
     twins: Tuple[str, ...] = ()

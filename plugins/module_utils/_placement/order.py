@@ -4,116 +4,64 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""The order of moves: steps whose moves are safe at once and in any order.
+"""Put moves into steps: all moves of a step are safe at once and in any order, the next step starts when all ended.
 
 During a live migration the memory is held at both ends, as in BtrPlace's slices: a move needs room at its destination
-from its start, and frees room at its source only at its end. The same holds for CPUs that a VM has for itself and for
-memory in single cells, which the ``books`` know.
+from its start, and frees room at its source only at its end. The same holds for CPUs that a VM has for itself, for
+memory in single cells, which the ``books`` know, and for names and groups that are kept apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .._pinning import Misfit
-from .books import Books, Moment, urgency
-from .model import Vm
+from .books import urgency
+from .floor import Floor
 from .resources import Vector, fits, minus, plus
+from .traffic import Pins, Traffic, Transfer
 
-Steps = Tuple[Tuple[int, ...], ...]
+Steps = Tuple[Tuple[Transfer, ...], ...]
 
-
-@dataclass(frozen=True)
-class Transfer:
-    """A move as numbers: which VM, from and to which host, and what it takes; ``tied`` is the VM if it is that."""
-
-    vm: int
-    source: int
-    destination: int
-    demand: Vector
-    tied: Optional[Vm] = None
-
-
-@dataclass(frozen=True)
-class Pins:
-    """Where tied VMs find their pins: the books, the hosts' names, and their moments before anything moves."""
-
-    books: Books
-    hosts: Tuple[str, ...]
-    start: Tuple[Moment, ...]
+# Where a VM could wait until its destination has room: hosts, the best first.
+Parking = Callable[[Transfer, Traffic], Iterable[int]]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of VM indexes, or ``None`` where no order was found; ``limited`` where the search was cut short.
+    """Steps of transfers, or ``None`` where no order was found; ``limited`` where the search was cut short.
 
-    ``entries`` are those of the tied VMs in the books, by their indexes.
+    ``entries`` are those of the tied VMs in the books, by their numbers. ``parked`` are the VMs that take a detour.
     """
 
     steps: Optional[Steps]
     nodes: int = 0
     limited: bool = False
     entries: Mapping[int, int] = field(default_factory=dict)
-
-
-class _Floor:
-    """Hosts while moves are carried out."""
-
-    def __init__(self, free: Sequence[Vector], pins: Optional[Pins]) -> None:
-        self.left = list(free)
-        self.pins = pins
-        self.moments = list(pins.start) if pins else []
-        self.entries: Dict[int, int] = {}
-
-    def start(self, move: Transfer) -> bool:
-        """Let a move begin, or say that there is no room."""
-        if not fits(move.demand, self.left[move.destination]):
-            return False
-        if move.tied is not None and self.pins is not None:
-            entry = self._offer(move, move.tied, self.pins)
-            if entry is None:
-                return False
-            self.moments[move.destination] = self.pins.books.enter(self.moments[move.destination], entry)
-            self.entries[move.vm] = entry
-        self.left[move.destination] = minus(self.left[move.destination], move.demand)
-        return True
-
-    def end(self, move: Transfer) -> None:
-        """Let a move that has begun be over."""
-        self.left[move.source] = plus(self.left[move.source], move.demand)
-        if move.tied is not None and self.pins is not None:
-            self.moments[move.source] = self.pins.books.without(self.moments[move.source], [move.tied])
-
-    def after(self, move: Transfer) -> Optional[Tuple[Moment, ...]]:
-        """Return the moments after a move, or ``None`` where there is no room for it."""
-        if not fits(move.demand, self.left[move.destination]):
-            return None
-        moments = list(self.moments)
-        if move.tied is not None and self.pins is not None:
-            entry = self._offer(move, move.tied, self.pins)
-            if entry is None:
-                return None
-            moments[move.destination] = self.pins.books.enter(moments[move.destination], entry)
-            moments[move.source] = self.pins.books.without(moments[move.source], [move.tied])
-        return tuple(moments)
-
-    def _offer(self, move: Transfer, vm: Vm, pins: Pins) -> Optional[int]:
-        offered = pins.books.offer(pins.hosts[move.destination], self.moments[move.destination], vm)
-        return None if isinstance(offered, Misfit) else offered
+    parked: Tuple[int, ...] = ()
 
 
 def schedule(
-    transfers: Sequence[Transfer], free: Sequence[Vector], limit: int, pins: Optional[Pins] = None
+    transfers: Sequence[Transfer],
+    floor: Callable[[], Floor],
+    limit: int,
+    pins: Optional[Pins] = None,
+    parking: Optional[Parking] = None,
 ) -> Schedule:
-    """Return steps for all transfers.
+    """Return steps for all transfers, without a detour where an order without one is found within ``limit`` nodes.
 
-    ``free`` is per host, with every VM charged at its source; ``limit`` bounds the search. Without ``pins`` no VM is
-    tied.
+    ``floor`` makes the hosts with every VM charged at its source. Without ``pins`` no VM is tied, without ``parking``
+    no VM takes a detour.
     """
     ordered = sorted(transfers, key=_urgency)
-    found = _rounds(ordered, _Floor(free, pins))
-    return found or _search(ordered, free, limit, pins)
+    found = _rounds(ordered, Traffic(floor(), pins), None)
+    if found is not None:
+        return found
+    searched = _search(ordered, floor, limit, pins)
+    if searched.steps is not None or parking is None:
+        return searched
+    found = _rounds(ordered, Traffic(floor(), pins), parking)
+    return searched if found is None else replace(found, nodes=searched.nodes)
 
 
 def _urgency(move: Transfer) -> Tuple[object, ...]:
@@ -123,40 +71,78 @@ def _urgency(move: Transfer) -> Tuple[object, ...]:
     return 1, tuple(-amount for amount in move.demand), move.vm
 
 
-def _rounds(transfers: Sequence[Transfer], floor: _Floor) -> Optional[Schedule]:
-    """Start in each round whatever has room; ``None`` where this leads into a dead end."""
+def _rounds(transfers: Sequence[Transfer], traffic: Traffic, parking: Optional[Parking]) -> Optional[Schedule]:
+    """Start in each round whatever has room, and where nothing has, park a VM; ``None`` where this is a dead end."""
     waiting = list(transfers)
-    steps: List[Tuple[int, ...]] = []
+    steps: List[Tuple[Transfer, ...]] = []
+    parked: List[int] = []
     while waiting:
-        started = [move for move in waiting if floor.start(move)]
+        started = [move for move in waiting if traffic.start(move)]
         if not started:
-            return None
+            detour = _detour(waiting, traffic, parking, parked) if parking else None
+            if detour is None or not traffic.start(detour):
+                return None
+            parked.append(detour.vm)
+            started = [detour]
+            waiting = [replace(move, source=detour.destination) if move.vm == detour.vm else move for move in waiting]
+        else:
+            gone = {move.vm for move in started}
+            waiting = [move for move in waiting if move.vm not in gone]
         for move in started:
-            floor.end(move)
-        waiting = [move for move in waiting if move not in started]
-        steps.append(tuple(move.vm for move in started))
-    return Schedule(tuple(steps), entries=floor.entries)
+            traffic.end(move)
+        steps.append(tuple(started))
+    return Schedule(tuple(steps), entries=traffic.entries, parked=tuple(parked))
 
 
-def _search(transfers: Sequence[Transfer], free: Sequence[Vector], limit: int, pins: Optional[Pins]) -> Schedule:
+def _detour(
+    waiting: Sequence[Transfer], traffic: Traffic, parking: Parking, parked: Sequence[int]
+) -> Optional[Transfer]:
+    """Return the move of a waiting VM to a third host, the smallest one that lets another begin if there is such.
+
+    A VM waits aside once at most. What has CPUs of its own does not, for it would get pins for a while only.
+    """
+    first: Optional[Transfer] = None
+    for move in sorted(waiting, key=lambda move: (move.demand, move.vm)):
+        if move.tied is not None or move.vm in parked:
+            continue
+        host = next((host for host in parking(move, traffic) if host not in (move.source, move.destination)), None)
+        if host is None:
+            continue
+        detour = replace(move, destination=host)
+        if _lets_begin(detour, waiting, traffic):
+            return detour
+        first = first or detour
+    return first
+
+
+def _lets_begin(detour: Transfer, waiting: Sequence[Transfer], traffic: Traffic) -> bool:
+    traffic.floor.charge(detour.demand, detour.held, detour.destination)
+    traffic.floor.release(detour.demand, detour.held, detour.source)
+    begins = any(move.vm != detour.vm and traffic.has_room(move) for move in waiting)
+    traffic.floor.charge(detour.demand, detour.held, detour.source)
+    traffic.floor.release(detour.demand, detour.held, detour.destination)
+    return begins
+
+
+def _search(transfers: Sequence[Transfer], floor: Callable[[], Floor], limit: int, pins: Optional[Pins]) -> Schedule:
     """Try orders depth first; the moves already done and the pins they got are the whole state, so none is tried twice.
 
     Without tied VMs the pins are none.
     """
     stack: List[Tuple[int, ...]] = [()]
-    seen = set()
+    seen: Set[Tuple[object, ...]] = set()
     nodes = 0
     while stack:
         nodes += 1
         if nodes > limit:
             return Schedule(None, nodes, True)
-        done, floor = _play(stack.pop(), transfers, _Floor(free, pins))
+        done, traffic = _play(stack.pop(), transfers, Traffic(floor(), pins))
         if len(done) == len(transfers):
-            steps = _in_steps([transfers[index] for index in done], free)
-            return Schedule(steps, nodes, entries=floor.entries)
+            steps = in_steps([transfers[index] for index in done], floor())
+            return Schedule(steps, nodes, entries=traffic.entries)
         mask = sum(1 << index for index in done)
         for index in reversed(range(len(transfers))):
-            moments = floor.after(transfers[index]) if not mask >> index & 1 else None
+            moments = traffic.after(transfers[index]) if not mask >> index & 1 else None
             after = (mask | 1 << index, moments)
             if moments is not None and after not in seen:
                 seen.add(after)
@@ -164,7 +150,7 @@ def _search(transfers: Sequence[Transfer], free: Sequence[Vector], limit: int, p
     return Schedule(None, nodes)
 
 
-def _play(done: Tuple[int, ...], transfers: Sequence[Transfer], floor: _Floor) -> Tuple[Tuple[int, ...], _Floor]:
+def _play(done: Tuple[int, ...], transfers: Sequence[Transfer], traffic: Traffic) -> Tuple[Tuple[int, ...], Traffic]:
     """Carry out ``done``, then every move that cannot hurt: one to a host with room for all that still come to it.
 
     A tied VM also waits while another leaves its destination: it may get better CPUs then.
@@ -177,8 +163,8 @@ def _play(done: Tuple[int, ...], transfers: Sequence[Transfer], floor: _Floor) -
 
     def carry_out(index: int) -> None:
         move = transfers[index]
-        if floor.start(move):
-            floor.end(move)
+        if traffic.start(move):
+            traffic.end(move)
             coming[move.destination] = minus(coming[move.destination], move.demand)
             more.append(index)
             waiting.remove(index)
@@ -191,36 +177,40 @@ def _play(done: Tuple[int, ...], transfers: Sequence[Transfer], floor: _Floor) -
         for index in list(waiting):
             move = transfers[index]
             patient = move.tied is not None and move.destination in leaving
-            if not patient and fits(coming[move.destination], floor.left[move.destination]):
+            # A label that two of them want is taken by the first to come, which may be the wrong one.
+            if not patient and not move.held and fits(coming[move.destination], traffic.floor.free[move.destination]):
                 carry_out(index)
         if len(more) == before:
-            return tuple(more), floor
+            return tuple(more), traffic
 
 
-def _in_steps(sequence: Sequence[Transfer], free: Sequence[Vector]) -> Steps:
+def in_steps(sequence: Sequence[Transfer], floor: Floor) -> Steps:
     """Give every move of a working sequence the earliest step at whose start there is room.
 
     Room counts departures of earlier steps only, but every arrival that stands before the move, whatever its step: so
     arrivals of one step never compete for the room that one of them was given. The pins of a tied VM were chosen when
-    all tied VMs before it had gone.
+    all tied VMs before it had gone, and who holds a label may wait for the one before.
     """
     arrived: Dict[int, Vector] = {}
     departed: Dict[int, List[Tuple[int, Vector]]] = {}
     cleared: Dict[int, int] = {}
-    steps: List[List[int]] = []
+    again: Dict[int, int] = {}
+    steps: List[List[Transfer]] = []
     for move in sequence:
         before = arrived.get(move.destination, (0,) * len(move.demand))
-        room = minus(free[move.destination], before)
+        room = minus(floor.free[move.destination], before)
         leaving = departed.get(move.destination, ())
-        earliest = cleared.get(move.destination, 0) if move.tied is not None else 0
+        patient = move.tied is not None or bool(move.held)
+        earliest = max(again.get(move.vm, 0), cleared.get(move.destination, 0) if patient else 0)
         numbers = range(earliest, len(steps) + 1)
         step = next(number for number in numbers if fits(move.demand, _with_departures(room, leaving, number)))
         arrived[move.destination] = plus(before, move.demand)
         departed.setdefault(move.source, []).append((step, move.demand))
-        if move.tied is not None:
+        if patient:
             cleared[move.source] = max(cleared.get(move.source, 0), step + 1)
+        again[move.vm] = step + 1
         steps.extend([] for _missing in range(step + 1 - len(steps)))
-        steps[step].append(move.vm)
+        steps[step].append(move)
     return tuple(tuple(step) for step in steps)
 
 

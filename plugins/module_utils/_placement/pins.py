@@ -16,9 +16,9 @@ from .._pinning import pins_all
 from .._topology import format_cpuset, parse_cpuset
 from .books import Moment
 from .model import Host, Vm
-from .problem import Problem
 from .seat import shared_cpus, wanted_pinning
 from .solve import Solution
+from .traffic import Transfer
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,29 @@ class Given:
         )
 
 
-def given_pins(problem: Problem, solution: Solution) -> Dict[int, Given]:
-    """Return what each VM that moves gets, by its index."""
-    names = [host.name for host in problem.hosts]
-    books, entries, target = problem.books, solution.entries, solution.assignment
+def given_pins(solution: Solution) -> Dict[Transfer, Given]:
+    """Return what each VM gets with each of its moves."""
+    problem, entries = solution.problem, solution.entries
+    names, books = [host.name for host in problem.hosts], problem.books
     moments: List[Moment] = list(problem.start)
     arriving: Dict[int, FrozenSet[int]] = {}
-    for vm, entry in entries.items():
-        host = target[vm]
-        arriving[host] = arriving.get(host, frozenset()) | books.owned(names[host], frozenset({entry}))
-    result: Dict[int, Given] = {}
+    for move in (move for step in solution.steps for move in step if move.vm in entries):
+        own = books.owned(names[move.destination], frozenset({entries[move.vm]}))
+        arriving[move.destination] = arriving.get(move.destination, frozenset()) | own
+    result: Dict[Transfer, Given] = {}
     for step in solution.steps:
-        for vm in step:
-            if vm in entries:
-                moments[target[vm]] = books.enter(moments[target[vm]], entries[vm])
-        for vm in step:
-            host = target[vm]
-            own = books.owned(names[host], frozenset({entries[vm]})) if vm in entries else frozenset()
-            pins = books.pins(entries[vm]) if vm in entries else None
+        for move in step:
+            if move.vm in entries:
+                moments[move.destination] = books.enter(moments[move.destination], entries[move.vm])
+        for move in step:
+            host, entry = move.destination, entries.get(move.vm)
+            own = frozenset() if entry is None else books.owned(names[host], frozenset({entry}))
+            pins = None if entry is None else books.pins(entry)
             owned = books.owned(names[host], moments[host])
             foreign = (owned - own, arriving.get(host, frozenset()) - own)
-            result[vm] = _given(problem.vms[vm], problem.hosts[host], pins, own, foreign)
-        for vm in step:
-            source = problem.source[vm]
-            moments[source] = books.without(moments[source], [problem.vms[vm]])
+            result[move] = _given(problem.vms[move.vm], problem.hosts[host], pins, own, foreign)
+        for move in step:
+            moments[move.source] = books.without(moments[move.source], [problem.vms[move.vm]])
     return result
 
 

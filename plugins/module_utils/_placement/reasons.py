@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,30 @@ class Reason:
 
     def as_dict(self) -> Dict[str, Any]:
         return {"host": self.host, "code": self.code, "text": self.text, **self.facts}
+
+
+# Up to how many reasons of single hosts are all listed; of more, some of each code.
+ALL_LISTED = 20
+SOME_LISTED = 3
+
+
+def some_of_each(reasons: Sequence[Reason]) -> Tuple[Reason, ...]:
+    """Return the reasons, or where these are too many to read, the first few of each code."""
+    if len(reasons) <= ALL_LISTED:
+        return tuple(reasons)
+    seen: Dict[str, int] = {}
+    found: List[Reason] = []
+    for reason in reasons:
+        seen[reason.code] = seen.get(reason.code, 0) + 1
+        if reason.host is None or seen[reason.code] <= SOME_LISTED:
+            found.append(reason)
+    return tuple(found)
+
+
+def counts_of(reasons: Sequence[Reason]) -> Dict[str, int]:
+    """Return by code how many hosts have such a reason."""
+    codes = [reason.code for reason in reasons if reason.host is not None]
+    return {code: codes.count(code) for code in sorted(set(codes))}
 
 
 def amount(kib: int) -> str:

@@ -8,30 +8,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .._errors import FleetError
 from .fields import Fields
 from .model import Host, Snapshot, Vm
+from .weights import WEIGHTS
 
-QUESTIONS = ("drain", "place", "refill")
-LATER_QUESTIONS = ("rollout", "rebalance")
-REFILLS = ("home", "none")
-LATER_REFILLS = ("leapfrog",)
+QUESTIONS = ("drain", "place", "refill", "rollout", "rebalance")
+REFILLS = ("home", "leapfrog", "none")
 
 # Where the snapshot comes from is the caller's business; the planner accepts the keys and reads neither.
 KEYS = ("version", "question", "hosts", "vms", "refill", "max_moves", "options", "snapshot", "snapshot_path")
 
-OPTIONS = ("stay_in_pool", "exclude_hosts", "move_manual", "best_effort", "node_limit", "max_age_s")
-
 DEFAULT_NODE_LIMIT = 20000
 DEFAULT_MAX_AGE_S = 900
+DEFAULT_CONCURRENCY = 2
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of one question; ``node_limit`` bounds each search, ``max_age_s`` is for warnings only."""
+    """Settings of one question.
+
+    ``node_limit`` bounds each search. ``max_extra_moves`` bounds the moves beyond one for each VM of the question,
+    ``None`` does not. ``weights`` are factors by the weights' names. ``concurrency`` is how many moves a host has at
+    once, for estimates, ``service_s`` how long hosts of one wave are worked on, and ``max_hosts_down`` how many these
+    are at most. ``max_age_s`` is for warnings only.
+    """
 
     stay_in_pool: bool = True
     exclude_hosts: Tuple[str, ...] = ()
@@ -39,6 +43,14 @@ class Options:
     best_effort: bool = False
     node_limit: int = DEFAULT_NODE_LIMIT
     max_age_s: int = DEFAULT_MAX_AGE_S
+    max_extra_moves: Optional[int] = None
+    weights: Mapping[str, int] = field(default_factory=dict)
+    concurrency: int = DEFAULT_CONCURRENCY
+    service_s: int = 0
+    max_hosts_down: Optional[int] = None
+
+
+OPTIONS = tuple(each.name for each in fields(Options))
 
 
 @dataclass(frozen=True)
@@ -49,87 +61,104 @@ class Request:
     hosts: Tuple[Host, ...] = ()
     vms: Tuple[Vm, ...] = ()
     refill: str = "none"
+    max_moves: Optional[int] = None
     options: Options = Options()
 
 
 def parse(data: Any, snapshot: Snapshot) -> Request:
     """Return the request in ``data``.
 
-    Raises ``FleetError``: ``bad_request`` for wrong fields, ``unsupported_question`` for one this release cannot
-    answer, ``unknown_host`` and ``unknown_vm`` for what the snapshot does not have.
+    Raises ``FleetError``: ``bad_request`` for wrong fields, ``unknown_host`` and ``unknown_vm`` for what the snapshot
+    does not have.
     """
-    fields = Fields(data, "request", "bad_request")
-    fields.refuse_unknown(KEYS)
-    if fields.whole("version") not in (None, 1):
-        raise fields.wrong("version", "1")
-    question = _supported(fields, "question", QUESTIONS, LATER_QUESTIONS)
+    given = Fields(data, "request", "bad_request")
+    given.refuse_unknown(KEYS)
+    if given.whole("version") not in (None, 1):
+        raise given.wrong("version", "1")
+    question = given.choice("question", QUESTIONS)
     if question is None:
-        raise fields.wrong("question", f"one of {', '.join(QUESTIONS)}")
-    refill = _supported(fields, "refill", REFILLS, LATER_REFILLS)
-    if fields.whole("max_moves") is not None:
-        raise FleetError(
-            "request: max_moves belongs to the question rebalance, which this release does not answer. Leave it out.",
-            code="bad_request",
-            field="max_moves",
-        )
+        raise given.wrong("question", f"one of {', '.join(QUESTIONS)}")
+    refill = given.choice("refill", REFILLS)
     request = Request(
         question=question,
-        hosts=_distinct([find_host(snapshot, name, "hosts") for name in fields.texts("hosts") or ()]),
-        vms=_distinct([_find_vm(snapshot, name) for name in fields.texts("vms") or ()]),
-        refill=refill or ("home" if question == "refill" else "none"),
-        options=_options(fields.child("options"), snapshot),
+        hosts=_distinct([find_host(snapshot, name, "hosts") for name in given.texts("hosts") or ()]),
+        vms=_distinct([_find_vm(snapshot, name) for name in given.texts("vms") or ()]),
+        refill=refill or _REFILLS.get(question, "none"),
+        max_moves=given.whole("max_moves"),
+        options=_options(given.child("options"), snapshot),
     )
-    _check_subject(request, fields)
+    _check_subject(request, given)
     return request
 
 
-def _supported(fields: Fields, key: str, now: Tuple[str, ...], later: Tuple[str, ...]) -> Optional[str]:
-    value = fields.text(key)
-    if value in later:
-        raise FleetError(
-            f"request: {key} '{value}' is not answered by this release. Supported are {', '.join(now)}.",
-            code="unsupported_question",
-            field=key,
-            supported=list(now),
-        )
-    return fields.choice(key, now)
+# How a question refills hosts where the request does not say.
+_REFILLS = {"refill": "home", "rollout": "leapfrog"}
 
 
-def _check_subject(request: Request, fields: Fields) -> None:
+def _check_subject(request: Request, given: Fields) -> None:
     """Refuse a request without a subject: an empty list is more often a broken inventory pattern than a wish."""
     wanted = "vms" if request.question == "place" else "hosts"
     if not getattr(request, wanted):
-        raise fields.wrong(wanted, f"a list with at least one entry for the question {request.question}")
+        raise given.wrong(wanted, f"a list with at least one entry for the question {request.question}")
     if request.question != "place" and request.vms:
-        raise FleetError(
-            f"request: vms is for the question place only, not for {request.question}. Leave it out.",
-            code="bad_request",
-            field="vms",
+        raise _misplaced("vms", "place", request.question)
+    if request.question == "rebalance" and request.max_moves is None:
+        raise given.wrong("max_moves", "a whole number for the question rebalance")
+    if request.question != "rebalance" and request.max_moves is not None:
+        raise _misplaced("max_moves", "rebalance", request.question)
+    if request.question == "refill" and request.refill == "leapfrog":
+        text = (
+            "request: refill leapfrog fills hosts with the VMs of those that are to be emptied next, so it is for the"
+            " question rollout. Use home or none, or ask for a rollout."
         )
+        raise FleetError(text, code="bad_request", field="refill")
 
 
-def _options(fields: Optional[Fields], snapshot: Snapshot) -> Options:
-    if fields is None:
+def _misplaced(key: str, right: str, question: str) -> FleetError:
+    text = f"request: {key} is for the question {right} only, not for {question}. Leave it out."
+    return FleetError(text, code="bad_request", field=key)
+
+
+def _options(given: Optional[Fields], snapshot: Snapshot) -> Options:
+    if given is None:
         return Options()
-    fields.refuse_unknown(OPTIONS)
-    excluded = [find_host(snapshot, name, "options: exclude_hosts") for name in fields.texts("exclude_hosts") or ()]
-    limit, age = fields.whole("node_limit"), fields.whole("max_age_s", "seconds")
-    stay, manual = fields.flag("stay_in_pool"), fields.flag("move_manual")
-    return Options(
-        stay_in_pool=True if stay is None else stay,
-        exclude_hosts=tuple(sorted({host.name for host in excluded})),
-        move_manual=True if manual is None else manual,
-        best_effort=fields.flag("best_effort") or False,
-        node_limit=DEFAULT_NODE_LIMIT if limit is None else limit,
-        max_age_s=DEFAULT_MAX_AGE_S if age is None else age,
-    )
+    given.refuse_unknown(OPTIONS)
+    excluded = [find_host(snapshot, name, "options: exclude_hosts") for name in given.texts("exclude_hosts") or ()]
+    found: Dict[str, Any] = {
+        "stay_in_pool": given.flag("stay_in_pool"),
+        "exclude_hosts": tuple(sorted({host.name for host in excluded})),
+        "move_manual": given.flag("move_manual"),
+        "best_effort": given.flag("best_effort"),
+        "node_limit": given.whole("node_limit"),
+        "max_age_s": given.whole("max_age_s", "seconds"),
+        "max_extra_moves": given.whole("max_extra_moves"),
+        "weights": _weights(given.child("weights")),
+        "concurrency": _positive(given, "concurrency"),
+        "service_s": given.whole("service_s", "seconds"),
+        "max_hosts_down": _positive(given, "max_hosts_down"),
+    }
+    return replace(Options(), **{key: value for key, value in found.items() if value is not None})
+
+
+def _positive(given: Fields, key: str) -> Optional[int]:
+    value = given.whole(key)
+    if value == 0:
+        raise given.wrong(key, "at least 1")
+    return value
+
+
+def _weights(given: Optional[Fields]) -> Optional[Mapping[str, int]]:
+    if given is None:
+        return None
+    given.refuse_unknown(tuple(WEIGHTS))
+    return {name: factor for name in sorted(given.data) for factor in (given.whole(name),) if factor is not None}
 
 
 def find_host(snapshot: Snapshot, reference: str, key: str) -> Host:
     """Return the host with a name or UUID; names win."""
-    for field in ("name", "uuid"):
+    for key_of_host in ("name", "uuid"):
         for host in snapshot.hosts:
-            if getattr(host, field) == reference:
+            if getattr(host, key_of_host) == reference:
                 return host
     raise FleetError(
         f"request: {key} names {reference}, which is not in the snapshot. Collect a snapshot that includes the host.",

@@ -4,7 +4,7 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""One UUID seen twice: cloned hosts, migrations under way, and split brain.
+"""One UUID or name seen twice: cloned hosts, domains listed twice, migrations under way, and split brain.
 
 The rules follow the table of end states in OpenStack nova's ``_live_migration_operation``
 (nova/virt/libvirt/driver.py): the domain that executes is the VM, whatever the other side shows.
@@ -20,29 +20,52 @@ from .model import EXECUTING_STATES, Host, Vm
 
 
 def check_hosts(hosts: Sequence[Host]) -> None:
-    """Raise ``FleetError`` (``duplicate_host``) where two hosts share a name or a UUID."""
-    names: Dict[str, Host] = {}
-    uuids: Dict[str, Host] = {}
-    for host in hosts:
-        if host.name in names:
+    """Raise ``FleetError`` (``duplicate_host``) where two hosts share a name or a UUID; in the snapshot's order."""
+    names: Dict[str, int] = {}
+    uuids: Dict[str, int] = {}
+    for index, host in enumerate(hosts):
+        first = names.setdefault(host.name, index)
+        if first != index:
             raise FleetError(
-                f"Host {host.name} is in the snapshot twice. Remove one of the two parts or entries.",
+                f"Host {host.name} is in the snapshot twice, as hosts[{first}] and hosts[{index}]."
+                " Remove one of the two parts or entries.",
                 code="duplicate_host",
                 hosts=[host.name],
+                paths=[f"hosts[{first}]", f"hosts[{index}]"],
             )
-        names[host.name] = host
         if host.uuid is None:
             continue
-        twin = uuids.setdefault(host.uuid, host)
-        if twin is not host:
+        first = uuids.setdefault(host.uuid, index)
+        if first != index:
             raise FleetError(
-                f"Hosts {twin.name} and {host.name} have the same libvirt UUID {host.uuid}, as cloned machines do;"
-                " libvirt would refuse every migration between them. Set a different host_uuid in"
+                f"Hosts {hosts[first].name} and {host.name} have the same libvirt UUID {host.uuid}, as cloned machines"
+                " do; libvirt would refuse every migration between them. Set a different host_uuid in"
                 " /etc/libvirt/libvirtd.conf of one and restart its daemon.",
                 code="duplicate_host",
-                hosts=[twin.name, host.name],
+                hosts=[hosts[first].name, host.name],
                 uuid=host.uuid,
+                paths=[f"hosts[{first}].uuid", f"hosts[{index}].uuid"],
             )
+
+
+def check_vms(vms: Sequence[Vm]) -> None:
+    """Raise ``FleetError`` (``duplicate_vm``) where two domains of one host share a name or a UUID.
+
+    The VMs are in the snapshot's order.
+    """
+    seen: Dict[Tuple[str, str, str], int] = {}
+    for index, vm in enumerate(vms):
+        for kind, value in (("name", vm.name), ("UUID", vm.uuid)):
+            first = index if value is None else seen.setdefault((vm.host, kind, value), index)
+            if first != index:
+                raise FleetError(
+                    f"vms[{first}] and vms[{index}] have one {kind} ({value}) on one host ({vm.host}), which libvirt"
+                    " does not allow. Remove one of them, or correct it.",
+                    code="duplicate_vm",
+                    vm=vm.name,
+                    host=vm.host,
+                    paths=[f"vms[{first}]", f"vms[{index}]"],
+                )
 
 
 def one_per_uuid(seen: Iterable[Vm]) -> Tuple[List[Vm], List[Vm]]:

@@ -16,27 +16,55 @@ Column = Union[str, Mapping[str, str]]
 
 
 def plan_lines(answer: Mapping[str, Any]) -> List[str]:
-    """Return an answer of the planner as lines: waves, steps and moves, then what has no destination, then warnings.
+    """Return an answer of the planner as lines: waves, steps and moves, totals, what has no destination, warnings.
 
     Memory is never shown without a unit, times are rounded to seconds and start at 1.
     """
+    waves = answer.get("waves", ())
     lines: List[str] = []
-    several = len(answer.get("waves", ())) > 1
-    for number, wave in enumerate(answer.get("waves", ()), 1):
-        lines.extend(_wave_lines(number, wave, several))
-    if not any(wave["steps"] for wave in answer.get("waves", ())):
+    for number, wave in enumerate(waves, 1):
+        lines.extend(_wave_lines(number, wave, len(waves) > 1))
+    if any(wave["steps"] for wave in waves):
+        lines.extend(_total_lines(answer))
+    else:
         lines.append("no moves")
     lines.extend(unplaced_lines(answer))
     lines.extend(f"warning: {warning['text']}" for warning in answer.get("warnings", ()))
     return lines
 
 
+def _total_lines(answer: Mapping[str, Any]) -> List[str]:
+    """Return what the plan needs in all, and what any plan needs at least."""
+    totals, bounds = answer.get("totals"), answer.get("bounds")
+    if not totals or not bounds:
+        return []
+    needed, least = _amounts(totals), _amounts(bounds)
+    found = [f"in all {needed}; " + ("no plan needs less" if needed == least else f"any plan needs at least {least}")]
+    balance = answer.get("balance")
+    if balance:
+        found.append(f"memory load {_span(balance['before'])} before, {_span(balance['after'])} after")
+    reason = answer.get("waves_gap_reason")
+    return [*found, f"more waves than the bound: {reason}"] if reason else found
+
+
+def _amounts(numbers: Mapping[str, Any]) -> str:
+    moves, waves = numbers["moves"], numbers["waves"]
+    parts = [f"{moves} move{'s' if moves != 1 else ''}"]
+    parts += [f"{waves} waves"] if waves > 1 else []
+    return ", ".join([*parts, f"~{_seconds(numbers['seconds'])} s"])
+
+
+def _span(balance: Mapping[str, Any]) -> str:
+    return f"{balance['lowest_percent']:g} to {balance['highest_percent']:g} %"
+
+
+def _seconds(value: Any) -> int:
+    return max(1, round(value or 0))
+
+
 def unplaced_lines(answer: Mapping[str, Any]) -> List[str]:
     """Return a line for each VM without a destination, with every host's reason, and what is short for all."""
-    lines = [
-        f"{item['vm']} stays on {item['host']}: {'; '.join(map(_reason, item['reasons']))}"
-        for item in answer.get("unplaced", ())
-    ]
+    lines = [f"{item['vm']} stays on {item['host']}: {_reasons(item)}" for item in answer.get("unplaced", ())]
     return lines + _shortage_lines(answer.get("shortage"))
 
 
@@ -44,17 +72,29 @@ def _wave_lines(number: int, wave: Mapping[str, Any], several: bool) -> List[str
     lines: List[str] = []
     if several:
         lines.append(f"wave {number}: {', '.join(wave['hosts'])}")
-    for index, step in enumerate(wave["steps"], 1):
-        if len(wave["steps"]) > 1:
+    lines.extend(_step_lines(wave["steps"]))
+    if wave.get("refill_steps"):
+        lines.extend(["back, when the hosts are ready:", *_step_lines(wave["refill_steps"])])
+    return lines
+
+
+def _step_lines(steps: Sequence[Mapping[str, Any]]) -> List[str]:
+    lines: List[str] = []
+    for index, step in enumerate(steps, 1):
+        if len(steps) > 1:
             lines.append(f"step {index}:")
         lines.extend(_move(move) for move in step["moves"])
     return lines
 
 
+# What a move is for, where that is not the question itself.
+_PURPOSES = {"room": ", makes room", "detour": ", waits there"}
+
+
 def _move(move: Mapping[str, Any]) -> str:
-    pins = _pins(move)
-    seconds = max(1, round(move.get("estimated_s") or 0))
-    return f"{move['vm']}: {move['source']} -> {move['destination']}{pins}, ~{seconds} s"
+    purpose = _PURPOSES.get(str(move.get("purpose")), "")
+    seconds = _seconds(move.get("estimated_s"))
+    return f"{move['vm']}: {move['source']} -> {move['destination']}{_pins(move)}, ~{seconds} s{purpose}"
 
 
 def _pins(move: Mapping[str, Any]) -> str:
@@ -67,6 +107,12 @@ def _pins(move: Mapping[str, Any]) -> str:
     return f" (new pins {cpus})" if cpus else " (new pins)"
 
 
+def _reasons(item: Mapping[str, Any]) -> str:
+    shown = sum(reason.get("host") is not None for reason in item["reasons"])
+    more = sum((item.get("rejected") or {}).values()) - shown
+    return "; ".join([*map(_reason, item["reasons"]), *([f"and {more} more like these"] if more > 0 else [])])
+
+
 def _reason(reason: Mapping[str, Any]) -> str:
     text = str(reason["text"]).rstrip(".")
     return text if reason.get("host") is None else f"{reason['host']} {text}"
@@ -76,8 +122,10 @@ def _shortage_lines(shortage: Any) -> List[str]:
     if not shortage or not shortage["vms"]:
         return []
     free = "unlimited memory" if shortage["free_kib"] is None else f"{amount(shortage['free_kib'])} free"
+    count = shortage.get("hosts_count", len(shortage["hosts"]))
     hosts = ", ".join(host["host"] for host in shortage["hosts"])
-    have = "has" if len(shortage["hosts"]) == 1 else "have"
+    hosts += f" and {count - len(shortage['hosts'])} more" if count > len(shortage["hosts"]) else ""
+    have = "has" if count == 1 else "have"
     need = "needs" if len(shortage["vms"]) == 1 else "together need"
     lines = [f"{', '.join(shortage['vms'])} {need} {amount(shortage['needed_kib'])}; {hosts} {have} {free}"]
     if shortage["proof"] == "vcpus":

@@ -12,13 +12,13 @@ planner.
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from .._errors import FleetError
 from .._topology import Cell, cells_from_data
 from .fields import Fields, named
 from .model import Cpu, Host, Snapshot
-from .same_uuid import check_hosts, one_per_uuid
+from .same_uuid import check_hosts, check_vms, one_per_uuid
 from .seat import isolation
 from .vm_fields import cpu_of, read_vm, shape_of
 
@@ -33,36 +33,39 @@ def merge(parts: Iterable[Any]) -> Dict[str, Any]:
     """
     merged: Dict[str, Any] = {"version": VERSION, "cpus": {}, "hosts": [], "vms": []}
     for part in parts:
-        fields = Fields(part, "snapshot")
+        fields = Fields(part, "snapshot", path="")
         _check_version(fields)
-        for cpu_id, cpu in (part.get("cpus") or {}).items():
+        for cpu_id, cpu in fields.part("cpus").data.items():
             known = merged["cpus"].setdefault(cpu_id, cpu)
             if known != cpu:
                 raise FleetError(
                     f"The snapshot parts disagree about CPU {cpu_id}. Collect the fleet snapshot again on all hosts.",
                     code="bad_snapshot",
                     cpu=cpu_id,
+                    path=f"cpus.{cpu_id}",
                 )
-        merged["hosts"].extend(part.get("hosts") or [])
-        merged["vms"].extend(part.get("vms") or [])
+        for key in ("hosts", "vms"):
+            merged[key].extend(item.data for item in fields.children(key))
     return merged
 
 
 def load(data: Any) -> Snapshot:
     """Return the snapshot in ``data`` (the JSON mapping of one file, or the result of ``merge``).
 
-    Raises ``FleetError``: ``bad_snapshot`` with ``object`` and ``field`` for a wrong type or reference,
-    ``duplicate_host`` for two hosts of one name or UUID, ``split_brain`` for a VM that runs on two hosts.
+    Raises ``FleetError``: ``bad_snapshot`` with ``path``, ``object`` and ``field`` for a wrong type or reference,
+    ``duplicate_host`` for two hosts of one name or UUID, ``duplicate_vm`` for two such domains on one host,
+    ``split_brain`` for a VM that runs on two hosts.
     """
-    fields = Fields(data, "snapshot")
+    fields = Fields(data, "snapshot", path="")
     _check_version(fields)
     cpus = _cpus(fields)
-    hosts = sorted((_host(item, cpus) for item in fields.children("hosts")), key=lambda host: host.name)
+    hosts = [_host(item, cpus) for item in fields.children("hosts")]
     check_hosts(hosts)
     left = {host.name: isolation(host) for host in hosts}
     seen = [read_vm(item, cpus, left) for item in fields.children("vms")]
+    check_vms(seen)
     vms, leftovers = one_per_uuid(seen)
-    return Snapshot(tuple(hosts), tuple(vms), tuple(leftovers))
+    return Snapshot(tuple(sorted(hosts, key=lambda host: host.name)), tuple(vms), tuple(leftovers))
 
 
 def _check_version(fields: Fields) -> None:
@@ -73,20 +76,20 @@ def _check_version(fields: Fields) -> None:
             " Collect it with the same release of the collection.",
             code="unsupported_version",
             version=version,
+            path="version",
         )
 
 
 def _cpus(fields: Fields) -> Dict[str, Cpu]:
-    group = fields.child("cpus")
+    group = fields.part("cpus")
     cpus: Dict[str, Cpu] = {}
-    for cpu_id in group.data if group else ():
-        item = Fields(group.data[cpu_id] if group else None, f"cpu {cpu_id}")
-        features = item.texts("features")
+    for cpu_id in group.data:
+        item = Fields(group.data[cpu_id], f"cpu {cpu_id}", path=group.at(cpu_id))
         cpus[cpu_id] = Cpu(
             id=cpu_id,
             vendor=item.text("vendor"),
             model=item.text("model"),
-            features=None if features is None else frozenset(features),
+            features=item.distinct("features"),
             address_bits=item.whole("address_bits"),
         )
     return cpus
@@ -94,8 +97,7 @@ def _cpus(fields: Fields) -> Dict[str, Cpu]:
 
 def _host(item: Fields, cpus: Mapping[str, Cpu]) -> Host:
     fields = named(item, "host")
-    reserved = fields.child("reserved") or Fields({}, fields.where)
-    migration = fields.child("migration") or Fields({}, fields.where)
+    reserved, migration = fields.part("reserved"), fields.part("migration")
     threads_count = fields.flag("count_threads_as_cores")
     return Host(
         name=fields.required_text("name"),
@@ -113,18 +115,14 @@ def _host(item: Fields, cpus: Mapping[str, Cpu]) -> Host:
         machine_cpus=fields.cpuset("machine_cpus"),
         cpu_overcommit=fields.number("cpu_overcommit"),
         count_threads_as_cores=True if threads_count is None else threads_count,
-        machine_types=_set(fields.texts("machine_types")),
-        networks=_set(fields.texts("networks")),
-        storage=_set(fields.texts("storage")),
+        machine_types=fields.distinct("machine_types"),
+        networks=fields.distinct("networks"),
+        storage=fields.distinct("storage"),
         link_mib_s=fields.number("link_mib_s"),
         migration_uri=migration.text("uri"),
         migration_address=migration.text("address"),
         collected_s=fields.whole("collected_s", "seconds"),
     )
-
-
-def _set(texts: Optional[Sequence[str]]) -> Optional[FrozenSet[str]]:
-    return None if texts is None else frozenset(texts)
 
 
 def _cells(fields: Fields) -> Optional[Tuple[Cell, ...]]:
@@ -133,6 +131,18 @@ def _cells(fields: Fields) -> Optional[Tuple[Cell, ...]]:
     try:
         return cells_from_data(fields.data["cells"])
     except FleetError as error:
-        raise FleetError(
-            f"{fields.where}: {error.msg}", code=fields.code, object=fields.where, field="cells"
-        ) from error
+        _check_cells(fields)
+        raise fields.refused("cells", error.msg) from error
+
+
+def _check_cells(fields: Fields) -> None:
+    """Read cells that are wrong field by field, so that the error has the path of the one that is."""
+    for cell in fields.children("cells"):
+        cell.cpuset("cpus")
+        cell.wholes("distances")
+        cell.texts("siblings")
+        for key in ("id", "memory_kib", "free_kib"):
+            cell.whole(key)
+        for page in cell.children("pages"):
+            for key in ("size_kib", "total", "free"):
+                page.whole(key)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import FrozenSet, Mapping, Optional
+from typing import Any, Callable, FrozenSet, Mapping, Optional, TypeVar
 
 from .._domain import PLACING, Following, Pinning, PinningPolicy, is_placing, threads_on
 from .._errors import FleetError
@@ -22,6 +22,8 @@ MIGRATION_MODES = ("automatic", "manual", "pinned")
 
 # What a VM does not have if its definition does not say so.
 _ASKED = ("vcpus", "iothreads", "pinning", "huge_pages_kib", "policy")
+
+_T = TypeVar("_T")
 
 
 def cpu_of(fields: Fields, cpus: Mapping[str, Cpu]) -> Optional[Cpu]:
@@ -54,9 +56,8 @@ def read_vm(item: Fields, cpus: Mapping[str, Cpu], isolation: Mapping[str, Froze
 
 
 def _vm(fields: Fields, host: str, cpus: Mapping[str, Cpu], isolation: FrozenSet[int]) -> Vm:
-    vcpus = fields.child("vcpus") or Fields({}, fields.where)
-    policy = fields.child("policy") or Fields({}, fields.where)
-    pinning = pinning_from(fields, "pinning") or Pinning()
+    vcpus, policy = fields.part("vcpus"), fields.part("policy")
+    pinning = _pins(fields, "pinning") or Pinning()
     vm = Vm(
         name=fields.required_text("name"),
         host=host,
@@ -74,11 +75,14 @@ def _vm(fields: Fields, host: str, cpus: Mapping[str, Cpu], isolation: FrozenSet
         following=_following(policy, pinning, isolation),
         huge_pages_kib=fields.whole("huge_pages_kib", "KiB"),
         machine_type=fields.text("machine_type"),
-        networks=frozenset(fields.texts("networks") or ()),
-        storage=frozenset(fields.texts("storage") or ()),
+        networks=fields.distinct("networks") or frozenset(),
+        storage=fields.distinct("storage") or frozenset(),
         migration=policy.choice("migration", MIGRATION_MODES) or "automatic",
         allowed_hosts=policy.texts("hosts") or (),
         home=_home(policy),
+        keep_apart=_groups(policy, "keep_apart"),
+        keep_together=_groups(policy, "keep_together"),
+        priority=policy.integer("priority") or 0,
         dirty_mib_s=fields.number("dirty_mib_s"),
         blockers=fields.texts("blockers") or (),
     )
@@ -89,14 +93,14 @@ def _vm(fields: Fields, host: str, cpus: Mapping[str, Cpu], isolation: FrozenSet
 def _with_definition(live: Vm, fields: Fields, defined: Fields, isolation: FrozenSet[int]) -> Vm:
     """Return a running VM with all that it or its definition asks for; of a thread pinned in both, as it runs."""
     data = {key: value for key, value in fields.data.items() if key not in _ASKED}
-    stated = Fields({**data, **defined.data}, defined.where, defined.code)
-    policy, vcpus = stated.child("policy") or Fields({}, stated.where), stated.child("vcpus")
-    pinning = pinning_from(stated, "pinning") or Pinning()
+    stated = Fields({**data, **defined.data}, defined.where, defined.code, defined.path)
+    policy, vcpus = stated.part("policy"), stated.part("vcpus")
+    pinning = _pins(stated, "pinning") or Pinning()
     first = replace(
         live,
         state="shutoff",
         memory_kib=stated.whole("memory_kib", "KiB"),
-        vcpus=vcpus.whole("current") if vcpus else None,
+        vcpus=vcpus.whole("current"),
         pinning=pinning,
         stored=_stored(policy),
         following=_following(policy, pinning, isolation),
@@ -142,45 +146,53 @@ def _guest_of_both(live: Vm, first: Vm, stated: Fields) -> Optional[Guest]:
         "maximum": max(live.guest.maximum, first.guest.maximum),
     }
     iothreads = sorted({*live.guest.iothreads, *first.guest.iothreads})
-    return _guest(Fields({**stated.data, "vcpus": vcpus, "iothreads": iothreads}, stated.where, stated.code))
+    both = {**stated.data, "vcpus": vcpus, "iothreads": iothreads}
+    return _guest(Fields(both, stated.where, stated.code, stated.path))
 
 
 def _stored(policy: Fields) -> Optional[PinningPolicy]:
-    value = policy.child("pinning")
-    if value is None:
-        return None
-    try:
-        return PinningPolicy.from_dict(value.data)
-    except FleetError as error:
-        raise FleetError(f"{value.where}: {error.msg}", value.code, object=policy.where, field="pinning") from error
+    return _parsed(policy, "pinning", PinningPolicy.from_dict)
 
 
 def _following(policy: Fields, pinning: Pinning, isolation: FrozenSet[int]) -> Optional[Following]:
     """Return the record of pins that follow the host; a set that the host's isolation leaves to VMs is none's own."""
-    value = policy.child("following")
-    if value is None:
-        cpus = pinning.cpuset
-        given = is_given(cpus, isolation) and not is_placing(_stored(policy))
-        return Following(cpus, None, threads_on(pinning, cpus)) if cpus and given else None
-    try:
-        return Following.from_dict(value.data)
-    except FleetError as error:
-        raise FleetError(f"{value.where}: {error.msg}", value.code, object=policy.where, field="following") from error
+    recorded = _parsed(policy, "following", Following.from_dict)
+    if recorded is not None:
+        return recorded
+    cpus = pinning.cpuset
+    given = is_given(cpus, isolation) and not is_placing(_stored(policy))
+    return Following(cpus, None, threads_on(pinning, cpus)) if cpus and given else None
 
 
 def _guest(fields: Fields) -> Optional[Guest]:
     """Return what a VM asks for, or ``None`` where not all of that is known."""
-    vm = fields.data
-    cells = (vm.get("pinning") or {}).get("cells") or ()
-    if not (vm.get("vcpus") or {}).get("current") or any(cell.keys() < {"id", "vcpus", "memory_kib"} for cell in cells):
+    if not _is_described(fields):
         return None
-    guest = guest_from_data(vm)
+    try:
+        guest = guest_from_data(fields.data)
+    except FleetError as error:
+        message = f"{fields.path} ({fields.where}): {error.msg}"
+        raise FleetError(message, code=fields.code, object=fields.where, path=fields.path) from error
     if guest.huge_pages_kib is not None:
         return guest
     # The kernel takes what QEMU needs for itself from the same cells, and in base pages.
     first, *others = guest.cells
     own = replace(first, memory_kib=first.memory_kib + (fields.whole("overhead_kib", "KiB") or 0))
     return replace(guest, cells=(own, *others))
+
+
+def _is_described(fields: Fields) -> bool:
+    """Whether vCPUs and cells are known; everything that is read of them is looked at, so that an error names it."""
+    vcpus = fields.part("vcpus")
+    shape_of(vcpus.child("topology"))
+    vcpus.whole("maximum")
+    vcpus.cpuset("online")
+    fields.wholes("iothreads")
+    cells = [
+        (cell.whole("id"), cell.cpuset("vcpus"), cell.whole("memory_kib", "KiB"))
+        for cell in fields.part("pinning").children("cells")
+    ]
+    return bool(vcpus.whole("current")) and not any(None in cell for cell in cells)
 
 
 def _default_mode(fields: Fields, pinning: Pinning) -> str:
@@ -199,15 +211,36 @@ def _home(policy: Fields) -> Optional[Home]:
     fields = policy.child("home")
     if fields is None:
         return None
-    return Home(fields.text("uuid"), fields.text("name"), pinning_from(fields, "pins"))
+    return Home(fields.text("uuid"), fields.text("name"), _pins(fields, "pins"))
 
 
-def pinning_from(fields: Fields, key: str) -> Optional[Pinning]:
-    """Return the pins in a field; sets that cannot be read are reported with the object's name."""
+def _groups(policy: Fields, key: str) -> FrozenSet[str]:
+    names = policy.distinct(key) or frozenset()
+    if "" in names:
+        raise policy.wrong(key, "a list of names that are not empty")
+    return names
+
+
+def _pins(fields: Fields, key: str) -> Optional[Pinning]:
+    pins = fields.child(key)
+    if pins is None:
+        return None
+    # Their parser takes these words as they are.
+    pins.text("policy")
+    for bound in (pins.child("memory"), *pins.children("cells")):
+        if bound is not None:
+            bound.text("mode")
+    return _parsed(fields, key, Pinning.from_dict)
+
+
+def _parsed(fields: Fields, key: str, read: Callable[[Mapping[str, Any]], _T]) -> Optional[_T]:
+    """Return what another parser makes of the mapping in a field; it knows neither the field nor the VM."""
     value = fields.child(key)
     if value is None:
         return None
     try:
-        return Pinning.from_dict(value.data)
+        return read(value.data)
     except FleetError as error:
-        raise FleetError(f"{value.where}: {error.msg}", code=fields.code, object=fields.where, field=key) from error
+        raise fields.refused(key, error.msg) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise fields.refused(key, f"cannot be read: {type(error).__name__}: {error}.") from error

@@ -15,6 +15,8 @@ from .._domain import Pinning
 from .answer import Move
 from .estimate import DEFAULT_LINK_MIB_S, may_not_converge
 from .model import Host, Snapshot, Vm
+from .reasons import amount
+from .resources import UNLIMITED, capacity
 
 Warnings = List[Dict[str, Any]]
 
@@ -59,7 +61,16 @@ def _chosen(pins: Pinning) -> Pinning:
 def of_snapshot(
     snapshot: Snapshot, vms: Sequence[Vm], hosts: Sequence[Host], max_age_s: int, now_s: Optional[int]
 ) -> Warnings:
-    """Return warnings about what is not known of these VMs and hosts, and about parts of the snapshot that are old."""
+    """Return warnings about these VMs and hosts, and about parts of the snapshot that are old."""
+    return [
+        *_unknown(vms, hosts),
+        *_over_memory(snapshot, hosts),
+        *_same_name(snapshot, vms),
+        *_stale(snapshot, max_age_s, now_s),
+    ]
+
+
+def _unknown(vms: Sequence[Vm], hosts: Sequence[Host]) -> Warnings:
     found: Warnings = []
     for field, host_value, meaning in _HOST_FIELDS:
         names = [host.name for host in hosts if host_value(host) is None]
@@ -69,7 +80,7 @@ def of_snapshot(
         names = [vm.name for vm in vms if vm_value(vm) is None]
         if names:
             found.append(_missing(field, meaning, "vms", names))
-    return found + _stale(snapshot, max_age_s, now_s)
+    return found
 
 
 def _missing(field: str, meaning: str, kind: str, names: List[str]) -> Dict[str, Any]:
@@ -77,6 +88,39 @@ def _missing(field: str, meaning: str, kind: str, names: List[str]) -> Dict[str,
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     text = f"{who} without {field}: {shown}; {meaning}."
     return {"code": "missing_field", "field": field, kind: names, "text": text}
+
+
+def _over_memory(snapshot: Snapshot, hosts: Sequence[Host]) -> Warnings:
+    """Return the hosts that have promised more than they have; whether guests ever use it all is not known."""
+    needed = dict.fromkeys((host.name for host in hosts), 0)
+    for vm in (*snapshot.vms, *snapshot.leftovers):
+        if vm.active and vm.host in needed:
+            needed[vm.host] += vm.total_kib
+    found: Warnings = []
+    for host in hosts:
+        room = capacity(host)[0]
+        if room < UNLIMITED and needed[host.name] > max(0, room):
+            text = (
+                f"The VMs of host {host.name} need {amount(needed[host.name])} of memory together, it has"
+                f" {amount(max(0, room))} for them. They may stay, but more can come only when there is room."
+            )
+            facts = {"host": host.name, "needed_kib": needed[host.name], "capacity_kib": room}
+            found.append({"code": "over_memory", **facts, "text": text})
+    return found
+
+
+def _same_name(snapshot: Snapshot, vms: Sequence[Vm]) -> Warnings:
+    """Return the names of these VMs that others have elsewhere; domains of one UUID are one VM and not meant."""
+    where: Dict[str, List[str]] = {vm.name: [] for vm in vms if vm.active}
+    for vm in snapshot.vms:
+        if vm.active and vm.name in where:
+            where[vm.name].append(vm.host)
+    found: Warnings = []
+    for name, hosts in sorted(where.items()):
+        if len(hosts) > 1:
+            text = f"VMs on {', '.join(hosts)} have one name, {name}. They can never be on one host."
+            found.append({"code": "same_name", "vm": name, "hosts": hosts, "text": text})
+    return found
 
 
 def _stale(snapshot: Snapshot, max_age_s: int, now_s: Optional[int]) -> Warnings:

@@ -6,14 +6,16 @@
 
 """Preferences among destinations that all fit.
 
-``WEIGHTS`` is the registry: the first weight decides, the next breaks ties. Each weight is a pure function to a whole
-number, lower is better. The host's name breaks the last tie.
+Each weight is a pure function to a number, lower is better. For each, the hosts are ranked, and hosts that are equal
+share a rank; the host with the least sum of factor x rank is the best. So scales do not matter, as in oVirt's
+RankSelectorPolicyUnit. ``WEIGHTS`` is the registry: a new weight is a function and a line there.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Callable, Tuple
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 from .._pinning import keeps_pinning
 from .model import Host, Vm
@@ -27,7 +29,7 @@ class Choice:
 
     ``free_kib`` is what would be left there, ``arrivals`` how many VMs this plan sends there already. ``cells`` and
     ``broken`` are in how many NUMA cells its CPUs would lie and how many cores it would share; 0 where its policy does
-    not choose them.
+    not choose them. ``tier`` says how little the host is wanted, because it is to be emptied itself later on.
     """
 
     vm: Vm
@@ -38,6 +40,7 @@ class Choice:
     pinned: int
     cells: int = 0
     broken: int = 0
+    tier: int = 0
 
 
 Weight = Callable[[Choice], int]
@@ -48,11 +51,7 @@ def losses(choice: Choice) -> int:
 
     The second is oVirt's HighPerformanceCpuPolicyUnit.
     """
-    return static_losses(choice.vm, choice.host)
-
-
-def static_losses(vm: Vm, host: Host) -> int:
-    """As ``losses``, which depends on the VM and the host alone."""
+    vm, host = choice.vm, choice.host
     lost = 0 if not vm.tied or vm.is_placed or keeps_pinning(wanted_pinning(vm, host), host.cpus) else 1
     if vm.shape is not None and host.shape is not None and _pins(vm):
         pairs = (
@@ -61,7 +60,7 @@ def static_losses(vm: Vm, host: Host) -> int:
             (vm.shape.threads, host.shape.threads),
         )
         lost += any(wanted > offered for wanted, offered in pairs)
-    count = cpu_count(host)
+    count = cpu_count(host) if vm.vcpus is not None else None
     if vm.vcpus is not None and count is not None and vm.vcpus > count:
         lost += 1
     return lost
@@ -83,7 +82,7 @@ def least_pinned(choice: Choice) -> int:
 
 
 def memory_load(choice: Choice) -> int:
-    """Return the share of memory in use afterwards in whole per cent, so that near ties go to the next weight."""
+    """Return the share of memory in use afterwards in whole per cent, so that near ties go to other weights."""
     if choice.capacity_kib >= UNLIMITED // 2 or choice.capacity_kib <= 0:
         return 0
     return 100 - 100 * choice.free_kib // choice.capacity_kib
@@ -94,13 +93,37 @@ def spread(choice: Choice) -> int:
     return choice.arrivals
 
 
+def moves_again(choice: Choice) -> int:
+    """Return how soon the VM would have to move again."""
+    return choice.tier
+
+
 def _pins(vm: Vm) -> bool:
     return bool(vm.own_pinning.vcpus)
 
 
-WEIGHTS: Tuple[Weight, ...] = (losses, numa_split, broken_cores, least_pinned, memory_load, spread)
+# Weight and its default factor, by the name under which a request may change that.
+WEIGHTS: Dict[str, Tuple[Weight, int]] = {
+    "moves_again": (moves_again, 64),
+    "losses": (losses, 32),
+    "numa_split": (numa_split, 16),
+    "broken_cores": (broken_cores, 8),
+    "least_pinned": (least_pinned, 4),
+    "memory_load": (memory_load, 2),
+    "spread": (spread, 1),
+}
 
 
-def rank(choice: Choice) -> Tuple[int, ...]:
-    """Return the sort key of a destination; the smallest is the best."""
-    return tuple(weight(choice) for weight in WEIGHTS)
+def best(choices: Sequence[Choice], factors: Mapping[str, int]) -> List[int]:
+    """Return the numbers of the choices, the best first; equal ones stay in order.
+
+    ``factors`` are those of a request, for some or all weights.
+    """
+    scores = [0] * len(choices)
+    for name, (weight, default) in WEIGHTS.items():
+        factor = factors.get(name, default)
+        values = [weight(choice) for choice in choices] if factor else []
+        ranked = sorted(set(values))
+        for number, value in enumerate(values if len(ranked) > 1 else ()):
+            scores[number] += factor * bisect_left(ranked, value)
+    return sorted(range(len(choices)), key=lambda number: (scores[number], number))

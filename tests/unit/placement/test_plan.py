@@ -26,10 +26,13 @@ def test_a_move_carries_all_that_its_execution_needs() -> None:
                 "migrate_uri": "tcp://10.0.0.2",
                 "pins": None,
                 "estimated_s": 8.0,
+                "purpose": "asked",
             }
         ]
     ]
     assert answer["bounds"] == {"moves": 1, "waves": 1, "seconds": 8.0}
+    assert answer["totals"] == {"moves": 1, "waves": 1, "seconds": 8.0, "extra": 0}
+    assert answer["gap"] == {"moves": 0, "waves": 0, "seconds": 0.0}
     assert answer["loads"] == [
         {"host": "hv1", "capacity_kib": 16 * GIB, "before_kib": 8 * GIB, "after_kib": 0},
         {"host": "hv2", "capacity_kib": 16 * GIB, "before_kib": 0, "after_kib": 8 * GIB},
@@ -44,7 +47,7 @@ def test_an_ipv6_address_gets_brackets() -> None:
 def test_an_empty_host_is_ready_without_moves() -> None:
     answer = drain(fleet([host("hv1"), host("hv2")], []), "hv1")
     assert answer["feasible"]
-    assert answer["waves"] == [{"hosts": ["hv1"], "steps": []}]
+    assert answer["waves"] == [{"hosts": ["hv1"], "steps": [], "refill_steps": [], "estimated_s": 0.0}]
     assert answer["bounds"] == {"moves": 0, "waves": 0, "seconds": 0.0}
 
 
@@ -115,6 +118,7 @@ def test_a_shortage_of_memory_in_total_is_proven_with_numbers() -> None:
         "free_kib": 20 * GIB,
         "needed_vcpus": 0,
         "free_vcpus": None,
+        "hosts_count": 2,
         "hosts": [
             {"host": "hv2", "free_kib": 10 * GIB, "free_vcpus": None},
             {"host": "hv3", "free_kib": 10 * GIB, "free_vcpus": None},

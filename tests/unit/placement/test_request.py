@@ -19,16 +19,24 @@ FLEET = fleet([host("hv1"), host("hv2")], [vm("db1", "hv1"), vm("web", "hv1"), v
     ("request_data", "code", "words"),
     [
         ([], "bad_request", "must be a mapping"),
-        ({}, "bad_request", "question must be one of drain, place, refill, not None"),
+        ({}, "bad_request", "question must be one of drain, place, refill, rollout, rebalance, not None"),
         ({"question": "dance"}, "bad_request", "not 'dance'"),
-        ({"question": "rollout", "hosts": ["hv1"]}, "unsupported_question", "Supported are drain, place, refill"),
-        ({"question": "rebalance"}, "unsupported_question", "Supported are drain, place, refill"),
-        ({"question": "refill", "hosts": ["hv1"], "refill": "leapfrog"}, "unsupported_question", "home, none"),
+        ({"question": "rebalance", "hosts": ["hv1"]}, "bad_request", "max_moves must be a whole number"),
+        ({"question": "rollout"}, "bad_request", "hosts must be a list with at least one entry"),
+        ({"question": "refill", "hosts": ["hv1"], "refill": "leapfrog"}, "bad_request", "for the question rollout"),
+        ({"question": "refill", "hosts": ["hv1"], "refill": "away"}, "bad_request", "one of home, leapfrog, none"),
         ({"question": "drain"}, "bad_request", "hosts must be a list with at least one entry"),
         ({"question": "drain", "hosts": []}, "bad_request", "hosts must be a list with at least one entry"),
         ({"question": "place", "hosts": ["hv1"]}, "bad_request", "vms must be a list with at least one entry"),
         ({"question": "drain", "hosts": ["hv1"], "vms": ["db1"]}, "bad_request", "vms is for the question place"),
-        ({"question": "drain", "hosts": ["hv1"], "max_moves": 3}, "bad_request", "max_moves"),
+        ({"question": "drain", "hosts": ["hv1"], "max_moves": 3}, "bad_request", "for the question rebalance"),
+        ({"question": "drain", "hosts": ["hv1"], "options": {"concurrency": 0}}, "bad_request", "at least 1, not 0"),
+        ({"question": "drain", "hosts": ["hv1"], "options": {"weights": {"luck": 1}}}, "bad_request", "luck not known"),
+        (
+            {"question": "drain", "hosts": ["hv1"], "options": {"weights": {"spread": -1}}},
+            "bad_request",
+            "spread must be a whole number that is not negative, not -1",
+        ),
         ({"question": "drain", "hosts": ["hv9"]}, "unknown_host", "hosts names hv9"),
         ({"question": "place", "vms": ["db9"]}, "unknown_vm", "vms names db9"),
         ({"question": "place", "vms": ["web"]}, "ambiguous_vm", "hv1 and hv2"),
@@ -65,4 +73,4 @@ def test_the_uuid_tells_vms_of_one_name_apart() -> None:
 
 def test_hosts_are_meant_by_name_or_uuid_and_once() -> None:
     answer = ask(fleet([host("hv1"), host("hv2")], []), "drain", hosts=["uuid-hv1", "hv1"])
-    assert answer["waves"] == [{"hosts": ["hv1"], "steps": []}]
+    assert [wave["hosts"] for wave in answer["waves"]] == [["hv1"]]

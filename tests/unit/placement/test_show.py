@@ -33,6 +33,7 @@ def test_moves_are_one_line_each_with_new_pins_and_time() -> None:
     assert _placement.plan_lines(drain(fleet(hosts, vms, c={}), "hv1")) == [
         "db1: hv1 -> hv2 (new pins 0,1), ~4 s",
         "web: hv1 -> hv2, ~1 s",
+        "in all 2 moves, ~4 s; no plan needs less",
         "warning: db1 may lose performance on hv2: its migration mode is manual.",
         "warning: db1 gets other pins on hv2.",
     ]
@@ -50,7 +51,59 @@ def test_steps_have_headings_where_there_are_several() -> None:
         "db1: hv1 -> hv2, ~8 s",
         "step 2:",
         "db2: hv2 -> hv1, ~8 s",
+        "in all 2 moves, ~16 s; any plan needs at least 2 moves, ~8 s",
     ]
+
+
+def test_moves_that_nobody_asked_for_say_what_they_are_for() -> None:
+    # a fits on neither host, unless the smaller b goes to the third.
+    hosts = [host("hv1", cpu="c", link_mib_s=1024), *(host(f"hv{n}", 4, cpu="c", link_mib_s=1024) for n in (2, 3))]
+    vms = [vm("a", "hv1", 4, cpu="c"), vm("b", "hv2", 1, cpu="c"), vm("c", "hv3", 2, cpu="c")]
+    assert _placement.plan_lines(drain(fleet(hosts, vms, c={}), "hv1")) == [
+        "step 1:",
+        "b: hv2 -> hv3, ~1 s, makes room",
+        "step 2:",
+        "a: hv1 -> hv2, ~4 s",
+        "in all 2 moves, ~5 s; any plan needs at least 1 move, ~4 s",
+    ]
+
+
+def test_a_vm_that_waits_on_a_third_host_is_told_so() -> None:
+    vms = [vm("a", "hv1", 4, cpu="c", policy={"home": "hv2"}), vm("b", "hv2", 4, cpu="c", policy={"home": "hv1"})]
+    hosts = [host(f"hv{number}", 4, cpu="c", link_mib_s=1024) for number in (1, 2, 3)]
+    lines = _placement.plan_lines(ask(fleet(hosts, vms, c={}), "refill", hosts=["hv1", "hv2"]))
+    assert [line for line in lines if "->" in line] == [
+        "a: hv1 -> hv3, ~4 s, waits there",
+        "b: hv2 -> hv1, ~4 s",
+        "a: hv3 -> hv2, ~4 s",
+    ]
+
+
+def test_a_rollout_says_what_comes_back_and_what_all_of_it_needs() -> None:
+    hosts = [host(f"hv{number}", 4, cpu="c", link_mib_s=1024) for number in (1, 2)]
+    answer = ask(fleet(hosts, [vm("a", "hv1", 2, cpu="c")], c={}), "rollout", hosts=["hv1", "hv2"], refill="home")
+    assert _placement.plan_lines(answer) == [
+        "wave 1: hv2",
+        "wave 2: hv1",
+        "a: hv1 -> hv2, ~2 s",
+        "back, when the hosts are ready:",
+        "a: hv2 -> hv1, ~2 s",
+        "in all 2 moves, 2 waves, ~4 s; no plan needs less",
+    ]
+
+
+def test_a_rebalance_says_what_it_is_good_for() -> None:
+    hosts = [host(f"hv{number}", 4, cpu="c", link_mib_s=1024) for number in (1, 2)]
+    vms = [vm("a", "hv1", 1, cpu="c"), vm("b", "hv1", 1, cpu="c")]
+    lines = _placement.plan_lines(ask(fleet(hosts, vms, c={}), "rebalance", hosts=["hv1", "hv2"], max_moves=5))
+    assert lines[-1] == "memory load 0 to 50 % before, 25 to 25 % after"
+
+
+def test_of_very_many_reasons_some_are_shown() -> None:
+    hosts = [host("hv1"), *(host(f"full{number:02}", 1) for number in range(30))]
+    line = _placement.unplaced_lines(drain(fleet(hosts, [vm("a", "hv1", 4)]), "hv1"))[0]
+    assert line.count("memory left") == 3
+    assert line.endswith("; and 27 more like these")
 
 
 def test_a_vm_without_destination_comes_with_every_reason() -> None:

@@ -19,63 +19,19 @@ def load_error(data: Any) -> FleetError:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ([], "snapshot must be a mapping, not []."),
-        ({"hosts": {"name": "hv1"}}, "snapshot: hosts must be a list of mappings, not {'name': 'hv1'}."),
-        ({"hosts": [{}]}, "snapshot: hosts[0]: name is missing."),
-        (
-            fleet([host("hv1", None, memory_kib="abc")], []),
-            "host hv1: memory_kib must be a whole number of KiB, not 'abc'.",
-        ),
-        (
-            fleet([host("hv1", None, memory_kib=True)], []),
-            "host hv1: memory_kib must be a whole number of KiB, not True.",
-        ),
-        (fleet([host("hv1", None, memory_kib=-1)], []), "host hv1: memory_kib must be a whole number of KiB, not -1."),
-        (
-            fleet([host("hv1", reserved={"memory_kib": 1.5})], []),
-            "host hv1: reserved: memory_kib must be a whole number of KiB, not 1.5.",
-        ),
-        (
-            fleet([host("hv1", link_mib_s=float("nan"))], []),
-            "host hv1: link_mib_s must be a number that is not negative, not nan.",
-        ),
-        (fleet([host("hv1", maintenance="no")], []), "host hv1: maintenance must be true or false, not 'no'."),
-        (fleet([host("hv1", networks="br0")], []), "host hv1: networks must be a list of texts, not 'br0'."),
-        (
-            fleet([host("hv1", cells=[{"id": 0, "cpus": "3-1"}])], []),
-            "host hv1: cells[0]: cpus must be a set such as '0-3,8', not '3-1'.",
-        ),
-        (
-            fleet([host("hv1", cpu="c9")], []),
-            "host hv1: cpu must be the id of an entry in the snapshot's cpus, not 'c9'.",
-        ),
-        (
-            fleet([host("hv1")], [vm("db1", "hv2")]),
-            "vm db1: host must be the name of a host in the snapshot, not 'hv2'.",
-        ),
-        (
-            fleet([host("hv1")], [vm("db1", "hv1", policy={"migration": "maybe"})]),
-            "vm db1: policy: migration must be one of automatic, manual, pinned, not 'maybe'.",
-        ),
-        (fleet([host("hv1")], [], c1={"features": "aes"}), "cpu c1: features must be a list of texts, not 'aes'."),
-    ],
-)
-def test_a_wrong_field_is_named_with_its_object_and_value(data: Any, message: str) -> None:
-    error = load_error(data)
-    assert (error.code, error.msg) == ("bad_snapshot", message)
+def test_groups_and_priority_of_a_vm_are_read() -> None:
+    policy = {"keep_apart": ["db", "rack1"], "keep_together": ["app"], "priority": -5}
+    first, second = _placement.load(fleet([host("hv1")], [vm("db1", "hv1", policy=policy), vm("web", "hv1")])).vms
+    assert (first.keep_apart, first.keep_together, first.priority) == ({"db", "rack1"}, {"app"}, -5)
+    assert (second.keep_apart, second.keep_together, second.priority) == (frozenset(), frozenset(), 0)
 
 
-def test_wrong_pins_are_named_with_their_vm() -> None:
-    error = load_error(fleet([host("hv1")], [vm("db1", "hv1", pinning={"vcpus": [{"vcpu": 0}]})]))
-    assert error.code == "bad_snapshot"
-    assert error.msg.startswith("vm db1: pinning: ")
-
-
-def test_a_later_version_is_refused() -> None:
-    assert load_error({"version": 2}).code == "unsupported_version"
+@pytest.mark.parametrize("more", [{"state": "shutoff"}, {"defined": {"vcpus": {"current": 2}, "policy": {}}}])
+def test_groups_and_priority_are_those_of_the_vm_in_any_state(more: dict[str, Any]) -> None:
+    policy = {"keep_apart": ["db"], "keep_together": ["app"], "priority": 10}
+    (found,) = _placement.load(fleet([host("hv1")], [vm("db1", "hv1", policy=policy, **more)])).vms
+    for state in (found, *found.states):
+        assert (state.keep_apart, state.keep_together, state.priority) == ({"db"}, {"app"}, 10)
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -91,11 +47,37 @@ def test_a_hand_written_snapshot_needs_names_only() -> None:
 def test_hosts_of_one_uuid_are_named_with_what_to_do() -> None:
     error = load_error(fleet([host("hv1"), host("hv2", uuid="uuid-hv1")], []))
     assert (error.code, error.facts["hosts"]) == ("duplicate_host", ["hv1", "hv2"])
+    assert error.facts["paths"] == ["hosts[0].uuid", "hosts[1].uuid"]
     assert "host_uuid" in error.msg
 
 
-def test_a_host_seen_twice_is_refused() -> None:
-    assert load_error(fleet([host("hv1"), host("hv1")], [])).code == "duplicate_host"
+def test_a_host_seen_twice_is_refused_with_both_places() -> None:
+    error = load_error(fleet([host("hv1"), host("hv2"), host("hv1", uuid="uuid-hv3")], []))
+    assert (error.code, error.facts["hosts"]) == ("duplicate_host", ["hv1"])
+    assert "hosts[0] and hosts[2]" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("second", "shared"),
+    [
+        ({"name": "db1", "uuid": "other"}, "one name (db1)"),
+        ({"name": "db1", "uuid": None}, "one name (db1)"),
+        ({"name": "db1", "state": "shutoff"}, "one name (db1)"),
+        ({"name": "db2", "uuid": "uuid-db1"}, "one UUID (uuid-db1)"),
+    ],
+)
+def test_two_domains_of_one_name_or_uuid_on_one_host_are_refused_with_both_places(
+    second: dict[str, Any], shared: str
+) -> None:
+    error = load_error(fleet([host("hv1")], [vm("db1", "hv1"), vm("web", "hv1"), {**vm("db1", "hv1"), **second}]))
+    assert error.code == "duplicate_vm"
+    assert error.facts == {"vm": second["name"], "host": "hv1", "paths": ["vms[0]", "vms[2]"]}
+    assert error.msg.startswith(f"vms[0] and vms[2] have {shared} on one host (hv1)")
+
+
+def test_vms_of_one_name_may_be_on_different_hosts_and_nameless_uuids_are_not_compared() -> None:
+    vms = [vm("db1", "hv1", uuid=None), vm("db1", "hv2", uuid=None), vm("web", "hv1", uuid=None)]
+    assert len(_placement.load(fleet([host("hv1"), host("hv2")], vms)).vms) == 3
 
 
 def test_parts_merge_in_any_order() -> None:

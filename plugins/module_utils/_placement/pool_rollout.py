@@ -1,0 +1,203 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""The waves of one pool: which hosts are down together, and where their VMs are meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Sequence, Set, Tuple, Union
+
+from .answer import Unplaced
+from .build import build
+from .cell_warnings import of_cells
+from .exact import EXHAUSTED, FOUND
+from .model import Home, Snapshot, Vm
+from .moves import MoveSteps, after, duration, moves_of
+from .question import Question
+from .request import Request
+from .shortage import shortage
+from .solve import Solution, solve
+from .unplaced import of_problem
+from .wave_bounds import Pool, wave_bound
+
+# The effort of a search for a wave that is a proposal only: where it fails, one with fewer hosts is tried.
+TRIAL = 2000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One wave of one pool. ``seconds`` is for all moves, ``pace`` and ``refill_pace`` for each step."""
+
+    hosts: Tuple[str, ...]
+    steps: MoveSteps
+    refill_steps: MoveSteps
+    seconds: float
+    pace: Tuple[float, ...]
+    refill_pace: Tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a host cannot be emptied even alone."""
+
+    unplaced: Tuple[Unplaced, ...]
+    proven: bool
+
+
+@dataclass
+class Report:
+    """What was found on the way: ``failures`` by host, and why a wave could not have more hosts."""
+
+    failures: Dict[str, Failure] = field(default_factory=dict)
+    left_behind: List[Unplaced] = field(default_factory=list)
+    warnings: List[Dict[str, Any]] = field(default_factory=list)
+    obstacle: str = ""
+    nodes: int = 0
+
+
+class PoolRollout:
+    """Plans wave after wave. ``snapshot`` is the fleet after those that are planned."""
+
+    def __init__(self, request: Request, pool: Pool, snapshot: Snapshot) -> None:
+        self.request = request
+        self.pool = pool
+        self.snapshot = snapshot
+        self.report = Report()
+        self.ready: Set[str] = set()
+        self.waiting = [host.name for host in pool.serviced]
+
+    def run(self) -> List[Part]:
+        """Return the waves; hosts that are in none are among the failures."""
+        parts: List[Part] = []
+        postponed: List[str] = []
+        while self.waiting:
+            part = self._wave(self._fewest_vms()[: self._size()])
+            if isinstance(part, Part):
+                parts.append(part)
+                self.waiting = [host for host in self.waiting if host not in part.hosts] + postponed
+                postponed = []
+            else:
+                # What other hosts have to offer after their service may help.
+                postponed.append(part)
+                self.waiting.remove(part)
+        return parts
+
+    def _size(self) -> int:
+        """Return how many hosts are to be down: as few as the least number of waves lets, and not many at first."""
+        bound = wave_bound(self._members(), self.request.options)
+        # A host that can never be empty says nothing about the others.
+        return max(1, -(-len(self.waiting) // bound.waves) if bound.waves else bound.at_once)
+
+    def _members(self) -> Pool:
+        """Return the pool as it is now, with the hosts that still wait."""
+        names = {host.name for host in self.pool.hosts}
+        hosts = [host for host in self.snapshot.hosts if host.name in names]
+        vms = [vm for vm in (*self.snapshot.vms, *self.snapshot.leftovers) if vm.host in names and vm.active]
+        return replace(self.pool, hosts=hosts, vms=vms).only(self.waiting)
+
+    def _fewest_vms(self) -> List[str]:
+        counts = Counter(vm.host for vm in self.snapshot.vms if vm.active)
+        return sorted(self.waiting, key=lambda host: (counts[host], host))
+
+    def _wave(self, hosts: Sequence[str]) -> Union[Part, str]:
+        """Return a wave of these hosts, or of fewer, or the one of them that cannot be emptied even alone."""
+        while True:
+            alone = len(hosts) == 1
+            problem, stuck = build(self._question(hosts), self.snapshot, self._tiers(hosts))
+            solution = solve(problem, self.request.options.node_limit if alone else TRIAL)
+            self.report.nodes += solution.nodes
+            if solution.search == FOUND and not stuck:
+                for host in hosts:
+                    self.report.failures.pop(host, None)
+                return self._part(tuple(sorted(hosts)), solution)
+            lacking = shortage(problem)
+            unplaced = of_problem(problem, stuck, solution, lacking)
+            if alone:
+                proven = bool(stuck) or solution.search == EXHAUSTED or lacking.proof is not None
+                self.report.failures[hosts[0]] = Failure(unplaced, proven)
+                return hosts[0]
+            hosts = self._without_some(hosts, unplaced)
+
+    def _without_some(self, hosts: Sequence[str], unplaced: Sequence[Unplaced]) -> List[str]:
+        """Return hosts without those that have VMs left, at most half of them; and note why."""
+        first = unplaced[0]
+        self.report.obstacle = f"{first.vm} of {first.host} finds no place while all hosts of the wave are down"
+        left = Counter(item.host for item in unplaced)
+        worst = sorted((host for host in hosts if left[host]), key=lambda host: (-left[host], host))
+        dropped = set(worst[: max(1, len(hosts) // 2)])
+        return [host for host in hosts if host not in dropped]
+
+    def _question(self, hosts: Sequence[str]) -> Question:
+        emptied, more = frozenset(hosts), self.request.options.max_extra_moves != 0
+        vms = tuple(vm for vm in (*self.snapshot.vms, *self.snapshot.leftovers) if vm.host in emptied and vm.active)
+        return Question(vms, lambda vm: None, self.request.options, emptied, makes_room=more, parks=more)
+
+    def _tiers(self, hosts: Sequence[str]) -> List[int]:
+        """Return how little each host is wanted as a destination: hosts that wait would have to be emptied again."""
+        if self.request.refill == "home":
+            return []
+        ready = 0 if self.request.refill == "leapfrog" else 1
+        return [
+            2 if host.name in self.waiting else ready if host.name in self.ready else 1 for host in self.snapshot.hosts
+        ]
+
+    def _part(self, hosts: Tuple[str, ...], solution: Solution) -> Part:
+        before = self.snapshot
+        self.ready.update(hosts)
+        self.report.warnings.extend(of_cells(solution))
+        away = _in_service(after(solution, before), hosts)
+        seconds = duration(solution)
+        if self.request.refill != "home":
+            self.snapshot = away
+            return Part(hosts, moves_of(solution), (), seconds, _pace(solution))
+        back, missing = self._back(before, away)
+        self.report.nodes += back.nodes
+        self.report.warnings.extend(of_cells(back))
+        self.report.left_behind.extend(missing)
+        self.snapshot = after(back, away) if missing else _in_service(before, hosts)
+        seconds += duration(back)
+        return Part(hosts, moves_of(solution), _called_back(moves_of(back)), seconds, _pace(solution), _pace(back))
+
+    def _back(self, before: Snapshot, away: Snapshot) -> Tuple[Solution, Tuple[Unplaced, ...]]:
+        """Return how the VMs come back to where they were."""
+        homes = {vm.key: vm.host for vm in before.vms}
+        own = {host.name: host.uuid for host in before.hosts}
+        pins = {vm.key: vm.own_pinning for vm in before.vms if vm.tied}
+
+        def homesick(vm: Vm) -> Vm:
+            home = homes[vm.key]
+            if home == vm.host:
+                return vm
+            return replace(vm, home=Home(own[home], home, pins.get(vm.key)))
+
+        there = replace(away, vms=tuple(homesick(vm) for vm in away.vms))
+        vms = tuple(vm for vm in there.vms if homes[vm.key] != vm.host)
+        parks = self.request.options.max_extra_moves != 0
+        question = Question(vms, lambda vm: frozenset({homes[vm.key]}), self.request.options, parks=parks)
+        problem, stuck = build(question, there)
+        solution = solve(problem, self.request.options.node_limit)
+        lacking = shortage(problem) if solution.search != FOUND else None
+        return solution, of_problem(problem, stuck, solution, lacking)
+
+
+def _in_service(snapshot: Snapshot, hosts: Tuple[str, ...]) -> Snapshot:
+    """Return the fleet with hosts that take VMs again."""
+    return replace(
+        snapshot,
+        hosts=tuple(replace(host, maintenance=False) if host.name in hosts else host for host in snapshot.hosts),
+    )
+
+
+def _pace(solution: Solution) -> Tuple[float, ...]:
+    return tuple(duration(replace(solution, steps=(step,))) for step in solution.steps)
+
+
+def _called_back(steps: MoveSteps) -> MoveSteps:
+    return tuple(
+        tuple(replace(move, purpose="back") if move.purpose == "asked" else move for move in step) for step in steps
+    )

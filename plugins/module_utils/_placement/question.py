@@ -1,0 +1,72 @@
+# Copyright (c) 2026, virtops.kvm_fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the virtops.kvm_fleet collection: no stability is promised to other users.
+
+"""What a request asks for: which VMs have to go, and where they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, FrozenSet, Iterator, Optional, Sequence, Tuple
+
+from .constraints import vm_reasons
+from .model import Host, Snapshot, Vm
+from .request import Options, Request
+
+Within = Callable[[Vm], Optional[FrozenSet[str]]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """``within`` gives the names of the only hosts a VM may end on, or ``None`` for all.
+
+    ``emptied`` are the hosts to be emptied. Where it ``makes_room``, other VMs may move too; where it ``parks``, a VM
+    may wait on a third host.
+    """
+
+    vms: Tuple[Vm, ...]
+    within: Within
+    options: Options
+    emptied: FrozenSet[str] = frozenset()
+    makes_room: bool = False
+    parks: bool = False
+
+
+def question_of(request: Request, snapshot: Snapshot) -> Question:
+    """Return the question of a request to drain, place or refill."""
+    options, more = request.options, request.options.max_extra_moves != 0
+    if request.question == "place":
+        named = frozenset(host.name for host in request.hosts) or None
+        return Question(request.vms, lambda vm: named, options, parks=more and named is None)
+    if request.question == "drain":
+        emptied = frozenset(host.name for host in request.hosts)
+        # A leftover keeps its host from being empty, so it is named as well.
+        vms = tuple(vm for vm in (*snapshot.vms, *snapshot.leftovers) if vm.host in emptied and vm.active)
+        return Question(vms, lambda vm: None, options, emptied, makes_room=more, parks=more)
+    away = () if request.refill == "none" else tuple(vm for vm in snapshot.vms if _is_away(vm, request.hosts))
+    return Question(away, lambda vm: frozenset({home_of(vm, request.hosts)}), options, parks=more)
+
+
+def _is_away(vm: Vm, hosts: Sequence[Host]) -> bool:
+    return vm.active and home_of(vm, hosts) not in ("", vm.host)
+
+
+def home_of(vm: Vm, hosts: Sequence[Host]) -> str:
+    """Return the name of the host a VM belongs to, or nothing where it is none of ``hosts``."""
+    return next((host.name for host in hosts if vm.home is not None and vm.home.is_host(host)), "")
+
+
+def others(snapshot: Snapshot, question: Question) -> Iterator[Vm]:
+    """Yield the VMs that may move to make room for those of the question.
+
+    Whatever moves with a risk of its own (migration mode ``manual``) is left where it is.
+    """
+    if not question.makes_room:
+        return
+    asked = {vm.key for vm in question.vms}
+    for vm in snapshot.vms:
+        settled = not vm.active or vm.migration != "automatic" or vm.key in asked or vm.host in question.emptied
+        if not settled and not vm_reasons(vm, question.options):
+            yield vm
