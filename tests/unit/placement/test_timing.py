@@ -18,8 +18,8 @@ LINKS = {0: 100.0, 1: 100.0, 2: 100.0, 3: 50.0}
 ROUNDED = 0.05 + 1e-6
 
 
-def took(*flows: Flow, concurrency: int = 2, links: dict[int, float] = LINKS) -> float:
-    return seconds([flows], links, concurrency)
+def took(*flows: Flow, concurrency: int = 2, links: dict[int, float] | None = None) -> float:
+    return seconds([flows], links or LINKS, concurrency)
 
 
 def test_no_moves_take_no_time() -> None:
