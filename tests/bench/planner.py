@@ -61,7 +61,11 @@ def main() -> None:
 
 
 def show(planner: Any, title: str, rows: Iterable[Row]) -> None:
-    found = list(rows)
+    found: list[Row] = []
+    for row in rows:
+        # A long run shows how far it is.
+        print(row, file=sys.stderr, flush=True)
+        found.append(row)
     print(f"\n{title}")
     print("\n".join(planner.table_lines(found, list(found[0]))), flush=True)
 

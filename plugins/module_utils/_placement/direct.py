@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .blocks import Block
 from .problem import Problem
@@ -89,18 +89,17 @@ def tightest(problem: Problem) -> Tuple[Room, List[int]]:
     return room, missing
 
 
-def off_the_worst_tier(problem: Problem) -> Optional[Problem]:
-    """Return the problem without the hosts that are wanted least, ``None`` where all are wanted alike."""
+def better_tiers(problem: Problem) -> Iterator[Problem]:
+    """Yield the problem with only the hosts that are wanted most, then with more and more tiers, but never all."""
     reach = problem.ground.reach
-    worst = max(reach.tier, default=0)
-    if worst == min(reach.tier, default=0):
-        return None
+    for least in sorted(set(reach.tier))[1:]:
+        yield replace(problem, blocks=tuple(_below(problem, block, least) for block in problem.blocks))
 
-    def narrowed(block: Block) -> Block:
-        kinds = None
-        if block.kinds is not None:
-            groups = reach.by_tier(block.kinds)
-            kinds = tuple(kind for group in groups for kind in group if reach.tier[reach.members((kind,))[0]] < worst)
-        return replace(block, hosts=tuple(host for host in block.hosts if reach.tier[host] < worst), kinds=kinds)
 
-    return replace(problem, blocks=tuple(narrowed(block) for block in problem.blocks))
+def _below(problem: Problem, block: Block, least: int) -> Block:
+    """Return a block that may go only to hosts of better tiers."""
+    reach = problem.ground.reach
+    kinds = None
+    if block.kinds is not None:
+        kinds = tuple(kind for kind in block.kinds if reach.tier[reach.members((kind,))[0]] < least)
+    return replace(block, hosts=tuple(host for host in block.hosts if reach.tier[host] < least), kinds=kinds)

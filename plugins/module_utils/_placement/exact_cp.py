@@ -23,7 +23,7 @@ except ImportError:
 Chosen = Dict[Tuple[int, int], Any]
 
 # Pairs of a block and a host up to which the model is built.
-LARGEST = 200_000
+LARGEST = 50_000
 
 # Work, not time, ends the search, so that the same question gets the same answer.
 DETERMINISTIC_TIME = 30.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from .answer import Unplaced
 from .build import build
@@ -23,10 +23,13 @@ from .request import Request
 from .shortage import shortage
 from .solve import Solution, solve
 from .unplaced import of_problem
-from .wave_bounds import Pool, wave_bound
+from .wave_bounds import Pool, load_share, wave_bound
 
 # The effort of a search for a wave that is a proposal only: where it fails, one with fewer hosts is tried.
 TRIAL = 2000
+
+# Up to how many hosts of a pool several rollouts are compared.
+MANY_HOSTS = 500
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,52 @@ class Report:
     nodes: int = 0
 
 
-class PoolRollout:
-    """Plans wave after wave. ``snapshot`` is the fleet after those that are planned."""
+def best_rollout(request: Request, pool: Pool, snapshot: Snapshot) -> PoolRollout:
+    """Return the waves of a pool, planned.
 
-    def __init__(self, request: Request, pool: Pool, snapshot: Snapshot) -> None:
+    Where VMs stay away, those of the first wave move again, so that fewer hosts in it are fewer moves; but later waves
+    are larger then, and may not be possible. Some sizes are tried.
+    """
+    found: Optional[PoolRollout] = None
+    for first in _first_sizes(request, pool):
+        planner = PoolRollout(request, pool, snapshot, first)
+        planner.run()
+        found = planner if found is None or planner.cost() < found.cost() else found
+    return found or PoolRollout(request, pool, snapshot)
+
+
+def _first_sizes(request: Request, pool: Pool) -> List[int]:
+    """Return sizes of a first wave: all waves alike, and down to one that the second wave just fills."""
+    bound, count = wave_bound(pool, request.options), len(pool.serviced)
+    even = -(-count // bound.waves) if bound.waves else 0
+    if bound.waves < 2 or request.refill == "home" or count > MANY_HOSTS:
+        return [even]
+    later = min(bound.at_once, int(count / (bound.waves - 1 + load_share(pool, request.options))) + 1)
+    lean = max(1, count - (bound.waves - 1) * later)
+    return sorted({even, (even + lean) // 2, lean} - {0}, reverse=True)
+
+
+class PoolRollout:
+    """Plans wave after wave. ``snapshot`` is the fleet after those that are planned.
+
+    ``first`` is how many hosts the first wave has; the others share what is left.
+    """
+
+    def __init__(self, request: Request, pool: Pool, snapshot: Snapshot, first: int = 0) -> None:
+        self.first = first
+        self.parts: List[Part] = []
         self.request = request
         self.pool = pool
         self.snapshot = snapshot
         self.report = Report()
         self.ready: Set[str] = set()
+        # Hosts with a VM that had no place even alone; they take the places of others in a wave for nothing.
+        self.doubtful: Set[str] = set()
         self.waiting = [host.name for host in pool.serviced]
 
     def run(self) -> List[Part]:
         """Return the waves; hosts that are in none are among the failures."""
-        parts: List[Part] = []
+        parts = self.parts
         postponed: List[str] = []
         while self.waiting:
             part = self._wave(self._fewest_vms()[: self._size()])
@@ -87,8 +122,15 @@ class PoolRollout:
                 self.waiting.remove(part)
         return parts
 
+    def cost(self) -> Tuple[int, int, int, int]:
+        """Return what makes one rollout worse than another, the worst first."""
+        moves = sum(len(step) for part in self.parts for step in (*part.steps, *part.refill_steps))
+        return len(self.report.failures), len(self.report.left_behind), len(self.parts), moves
+
     def _size(self) -> int:
         """Return how many hosts are to be down: as few as the least number of waves lets, and not many at first."""
+        if self.first and not self.parts:
+            return self.first
         bound = wave_bound(self._members(), self.request.options)
         # A host that can never be empty says nothing about the others.
         return max(1, -(-len(self.waiting) // bound.waves) if bound.waves else bound.at_once)
@@ -101,20 +143,22 @@ class PoolRollout:
         return replace(self.pool, hosts=hosts, vms=vms).only(self.waiting)
 
     def _fewest_vms(self) -> List[str]:
+        """Return the hosts that wait, those with few VMs first."""
         counts = Counter(vm.host for vm in self.snapshot.vms if vm.active)
-        return sorted(self.waiting, key=lambda host: (counts[host], host))
+        return sorted(self.waiting, key=lambda host: (host in self.doubtful, counts[host], host))
 
     def _wave(self, hosts: Sequence[str]) -> Union[Part, str]:
         """Return a wave of these hosts, or of fewer, or the one of them that cannot be emptied even alone."""
         while True:
             alone = len(hosts) == 1
             problem, stuck = build(self._question(hosts), self.snapshot, self._tiers(hosts))
-            solution = solve(problem, self.request.options.node_limit if alone else TRIAL)
+            solution = solve(problem, self.request.options.node_limit if alone else TRIAL, thorough=alone)
             self.report.nodes += solution.nodes
             if solution.search == FOUND and not stuck:
                 for host in hosts:
                     self.report.failures.pop(host, None)
                 return self._part(tuple(sorted(hosts)), solution)
+            self.doubtful.update(item.vm.host for item in stuck)
             lacking = shortage(problem)
             unplaced = of_problem(problem, stuck, solution, lacking)
             if alone:
@@ -142,9 +186,16 @@ class PoolRollout:
         if self.request.refill == "home":
             return []
         ready = 0 if self.request.refill == "leapfrog" else 1
-        return [
-            2 if host.name in self.waiting else ready if host.name in self.ready else 1 for host in self.snapshot.hosts
-        ]
+        later = [host for host in self._fewest_vms() if host not in hosts]
+        # What comes to a host that is emptied last has the best chance of room on hosts that are ready by then.
+        soon = set(later[: len(hosts)])
+
+        def tier(name: str) -> int:
+            if name in self.waiting:
+                return 3 if name in soon else 2
+            return ready if name in self.ready else 1
+
+        return [tier(host.name) for host in self.snapshot.hosts]
 
     def _part(self, hosts: Tuple[str, ...], solution: Solution) -> Part:
         before = self.snapshot

@@ -20,7 +20,7 @@ from .estimate import Bounds
 from .exact import EXHAUSTED, FOUND, LIMIT
 from .model import Host, Snapshot
 from .moves import MoveSteps
-from .pool_rollout import Part, PoolRollout, Report
+from .pool_rollout import Part, Report, best_rollout
 from .request import Request
 from .wave_bounds import Pool, moves_bound, pools, seconds_bound, wave_bound
 
@@ -30,8 +30,8 @@ def rollout(request: Request, snapshot: Snapshot) -> Answer:
     service_s, fleet = request.options.service_s, snapshot
     runs: List[_Run] = []
     for pool in pools(request.hosts, snapshot, request.options):
-        planner = PoolRollout(request, pool, fleet)
-        runs.append(_Run(request, pool, planner.run(), planner.report))
+        planner = best_rollout(request, pool, fleet)
+        runs.append(_Run(request, pool, planner.parts, planner.report))
         fleet = planner.snapshot
     merged = tuple(_side_by_side(parts, service_s) for parts in zip_longest(*(run.parts for run in runs)))
     everything = [move for wave in merged for move in wave.moves]

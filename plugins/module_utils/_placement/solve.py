@@ -18,7 +18,7 @@ from typing import Iterator, List, Mapping, Optional, Tuple
 
 from . import exact_cp
 from .build import widened
-from .direct import by_size, off_the_worst_tier, preferred, tightest
+from .direct import better_tiers, by_size, preferred, tightest
 from .exact import EXHAUSTED, FOUND, LIMIT, Search
 from .explore import explore, is_small
 from .make_room import Ejector
@@ -30,7 +30,7 @@ from .traffic import Traffic, Transfer
 from .transfers import pins_of, transfers
 
 # Blocks times hosts up to which the exact search is of use; beyond that one node of it costs too much.
-EXACT_LIMIT = 100_000
+EXACT_LIMIT = 20_000
 
 # How often VMs that make room are looked for in another order, and how many blocks are tried by that in all.
 RESTARTS = 12
@@ -61,13 +61,17 @@ class Solution:
     blocked_by_order: bool = False
 
 
-def solve(problem: Problem, effort: int) -> Solution:
-    """Return a complete solution where one is found within ``effort`` nodes for each search, else a partial one."""
-    return _Solver(problem, effort).run()
+def solve(problem: Problem, effort: int, thorough: bool = True) -> Solution:
+    """Return a complete solution where one is found within ``effort`` nodes for each search, else a partial one.
+
+    What is not ``thorough`` leaves out the exact solver, whose effort is not counted in nodes.
+    """
+    return _Solver(problem, effort, thorough).run()
 
 
 class _Solver:
-    def __init__(self, problem: Problem, effort: int) -> None:
+    def __init__(self, problem: Problem, effort: int, thorough: bool) -> None:
+        self.thorough = thorough
         self.problem = problem
         self.effort = effort
         self.nodes = 0
@@ -84,8 +88,8 @@ class _Solver:
         return self._partly(EXHAUSTED if more == EXHAUSTED else LIMIT)
 
     def _directly(self) -> Optional[Solution]:
-        better = off_the_worst_tier(self.problem)
-        return (self._sparing(better) if better else None) or self._packed(self.problem)
+        sparing = (self._sparing(better) for better in better_tiers(self.problem))
+        return next((found for found in sparing if found), None) or self._packed(self.problem)
 
     def _packed(self, problem: Problem) -> Optional[Solution]:
         """Give all blocks the hosts they like best, or else pack them tightly."""
@@ -175,7 +179,7 @@ class _Solver:
         return best
 
     def _solved(self, wide: Problem) -> Optional[Solution]:
-        assignment = exact_cp.assign(wide)
+        assignment = exact_cp.assign(wide) if self.thorough else None
         if assignment is None:
             return None
         found = self._order(wide, assignment, self.effort, parks=True)

@@ -64,6 +64,15 @@ def wave_bound(pool: Pool, options: Options) -> WaveBound:
     return replace(decides, at_once=min(each.at_once for each in found))
 
 
+def load_share(pool: Pool, options: Options) -> float:
+    """Return which share of the memory of a pool its VMs have."""
+    there = _in_use(pool, options)
+    names = {host.name for host in there}
+    total = sum(capacity(host)[0] for host in there)
+    used = sum(demand(vm)[0] for vm in pool.vms if vm.host in names)
+    return min(1.0, used / total) if 0 < total < UNLIMITED // 2 else 0.0
+
+
 def _in_use(pool: Pool, options: Options) -> List[Host]:
     """Return the hosts that have VMs at some time; a host in maintenance that is serviced takes VMs afterwards."""
     serviced = {host.name for host in pool.serviced}
