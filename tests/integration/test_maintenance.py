@@ -142,6 +142,37 @@ def test_vms_that_do_not_fit_together_are_named_with_hosts_and_reasons(
     assert_nothing_was_touched(fleet, before)
 
 
+def test_another_vm_makes_room_where_the_host_cannot_be_drained_otherwise(
+    ansible: Ansible, fleet: Fleet, note: Path, tmp_path: Path
+) -> None:
+    fleet.have(guest("big", memory_mib=192), guest("small", "hv2"))
+    machine_kib = {host: ansible.module(host, "host_info")["host"]["memory_kib"] for host in ("hv1", "hv2", "hv3")}
+    vms = [vm for host in ("hv1", "hv2") for vm in ansible.module(host, "vm_info")["vms"]]
+    size = {vm["name"]: vm["memory_kib"] + vm["overhead_kib"] for vm in vms}
+    reserved = {"hv1": 0, "hv2": machine_kib["hv2"] - size["big"], "hv3": machine_kib["hv3"] - size["small"]}
+    settings = {"reserved": {"memory_kib": "{{ kept[inventory_hostname] }}"}}
+    planned = tmp_path / "plan.json"
+    variables = {"kept": reserved, "kvm_fleet_settings": settings}
+    before = fleet.picture()
+    asked = ansible.start(
+        "virtops.kvm_fleet.plan",
+        variables={**variables, "plan_question": "drain", "plan_hosts": "hv1", "plan_result_path": str(planned)},
+    ).wait()
+    assert asked.code == 0, asked.text
+    assert_nothing_was_touched(fleet, before)
+    steps = json.loads(planned.read_text())["waves"][0]["steps"]
+    moves = [(move["vm"], move["destination"], move["purpose"]) for step in steps for move in step["moves"]]
+    assert moves == [("small", "hv3", "room"), ("big", "hv2", "asked")]
+    run = ansible.start(
+        "virtops.kvm_fleet.maintenance",
+        variables={**variables, "maintenance_hosts": "hv1", "maintenance_tasks": str(note)},
+    ).wait()
+    assert run.code == 0, run.text
+    assert run.moved == ["small", "big", "big"]
+    fleet.assert_intact_and_once("big", "hv1")
+    fleet.assert_intact_and_once("small", "hv3")
+
+
 def test_blocked_vm_is_named_before_anything_moves(ansible: Ansible, fleet: Fleet, note: Path) -> None:
     fleet.have(guest("a"), guest("s", extra_devices=SHMEM))
     before = fleet.picture()
