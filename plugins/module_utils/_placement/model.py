@@ -219,7 +219,3 @@ class Snapshot:
     hosts: Tuple[Host, ...]
     vms: Tuple[Vm, ...]
     leftovers: Tuple[Vm, ...] = ()
-
-    def residents(self, host: str) -> Tuple[Vm, ...]:
-        """Return every active domain on a host, leftovers of migrations included."""
-        return tuple(vm for vm in (*self.vms, *self.leftovers) if vm.host == host and vm.active)

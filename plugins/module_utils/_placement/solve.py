@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Iterator, List, Mapping, Optional, Tuple
+from typing import Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import exact_cp
 from .build import widened
@@ -59,6 +59,10 @@ class Solution:
     missing: Tuple[int, ...] = ()
     parked: Tuple[int, ...] = ()
     blocked_by_order: bool = False
+
+
+# A solution, or how a search ended without one.
+Result = Union[Solution, str]
 
 
 def solve(problem: Problem, effort: int, thorough: bool = True) -> Solution:
@@ -122,7 +126,7 @@ class _Solver:
             return self._ordered(room)
         return None
 
-    def _exactly(self) -> object:
+    def _exactly(self) -> Result:
         """Return a solution, or how the search for one ended."""
         problem = self.problem
         if len(problem.blocks) * len(problem.hosts) > EXACT_LIMIT:
@@ -151,7 +155,7 @@ class _Solver:
                 return self._solution(problem, found)
         return None
 
-    def _wider(self, proven: bool) -> object:
+    def _wider(self, proven: bool) -> Result:
         """Let other VMs make room."""
         if not self.problem.ground.question.makes_room:
             return self._explored(self.problem, proven)
@@ -185,7 +189,7 @@ class _Solver:
         found = self._order(wide, assignment, self.effort, parks=True)
         return None if found.steps is None else self._solution(wide, found)
 
-    def _explored(self, problem: Problem, proven: bool) -> object:
+    def _explored(self, problem: Problem, proven: bool) -> Result:
         if proven:
             return EXHAUSTED
         if not is_small(problem):

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from .._pinning import Misfit
 from .books import Books, Moment
@@ -87,8 +87,3 @@ class Traffic:
     def _offer(self, move: Transfer, vm: Vm, pins: Pins) -> Optional[int]:
         offered = pins.books.offer(pins.hosts[move.destination], self.moments[move.destination], vm)
         return None if isinstance(offered, Misfit) else offered
-
-
-def room_of(free: Sequence[Vector]) -> Floor:
-    """Return a floor on which nobody holds a label."""
-    return Floor(free, {})
