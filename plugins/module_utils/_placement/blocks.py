@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .floor import Held
 from .model import Snapshot, Vm
@@ -47,29 +47,46 @@ class Company:
 
 
 def companies(vms: Sequence[Vm], snapshot: Snapshot) -> List[Company]:
-    """Return the companies of VMs that move, in their order; a VM of several groups joins these.
+    """Return the companies of VMs that have to go, in their order; a VM of several groups joins these.
 
     A group of which those that stay are apart already keeps nobody together.
     """
     moving = {vm.key for vm in vms}
-    members: Dict[str, List[Vm]] = {}
-    if any(vm.keep_together for vm in vms):
-        for vm in snapshot.vms:
-            for group in vm.keep_together if vm.active else ():
-                members.setdefault(group, []).append(vm)
+    members = _members(vms, snapshot)
     whole = {
         group: some for group, some in members.items() if len({vm.host for vm in some if vm.key not in moving}) < 2
     }
     found: List[Company] = []
+    for joined in _all_joined(vms, whole):
+        leaving = tuple(vm for vm in joined if vm.key in moving)
+        staying = frozenset(vm.host for vm in joined if vm.key not in moving)
+        found.append(Company(leaving, min(leaving[0].keep_together, default=""), staying))
+    return found
+
+
+def whole_companies(vms: Sequence[Vm], snapshot: Snapshot) -> List[Tuple[Vm, ...]]:
+    """Return the companies of which all are among these VMs and on one host, so that they may move as a whole."""
+    may = {vm.key for vm in vms}
+    joined = _all_joined(vms, _members(vms, snapshot))
+    return [some for some in joined if len({vm.host for vm in some}) == 1 and may.issuperset(vm.key for vm in some)]
+
+
+def _members(vms: Sequence[Vm], snapshot: Snapshot) -> Dict[str, List[Vm]]:
+    found: Dict[str, List[Vm]] = {}
+    if any(vm.keep_together for vm in vms):
+        for vm in snapshot.vms:
+            for group in vm.keep_together if vm.active else ():
+                found.setdefault(group, []).append(vm)
+    return found
+
+
+def _all_joined(vms: Sequence[Vm], members: Mapping[str, Iterable[Vm]]) -> Iterator[Tuple[Vm, ...]]:
     done: Set[str] = set()
     for vm in vms:
         if vm.key not in done:
-            all_of_them = _joined(vm, whole)
-            done.update(each.key for each in all_of_them)
-            leaving = tuple(each for each in all_of_them if each.key in moving)
-            staying = frozenset(each.host for each in all_of_them if each.key not in moving)
-            found.append(Company(leaving, min(vm.keep_together, default=""), staying))
-    return found
+            joined = _joined(vm, members)
+            done.update(each.key for each in joined)
+            yield joined
 
 
 def _joined(vm: Vm, members: Mapping[str, Iterable[Vm]]) -> Tuple[Vm, ...]:

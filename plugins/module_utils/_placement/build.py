@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
-from .blocks import Block, Company, companies
+from .blocks import Block, Company, companies, whole_companies
 from .books import Books, Moment
 from .constraints import Context, host_reasons, labels, vm_reasons
 from .floor import Held
@@ -54,7 +54,7 @@ def widened(problem: Problem) -> Problem:
     if problem.vms and all(vm.tied for vm in problem.vms) and not all(vm.tied for vm in near):
         # Now VMs that share CPUs may come, so that some have to be left to them.
         ground = _ground(ground.question, ground.snapshot, (*ground.question.vms, *near), ground.reach.tier)
-    staying = [each for each in (_staying(ground, company) for company in companies(near, ground.snapshot)) if each]
+    staying = [each for each in (_staying(ground, vms) for vms in whole_companies(near, ground.snapshot)) if each]
     leaving = [_Draft(problem.members(number), block.hosts, block.kinds) for number, block in enumerate(problem.blocks)]
     return _problem(ground, [*leaving, *staying])
 
@@ -213,12 +213,10 @@ def _draft(ground: Ground, vms: Sequence[Vm], only: FrozenSet[str]) -> _Draft:
     return _Draft(vms, tuple(allowed), None)
 
 
-def _staying(ground: Ground, company: Company) -> Optional[_Draft]:
-    """Return the block of VMs that may make room, if they can as a whole."""
-    if company.hosts or len({vm.host for vm in company.vms}) > 1:
-        return None
-    draft = _draft(ground, company.vms, frozenset())
-    at = ground.number[company.vms[0].host]
+def _staying(ground: Ground, vms: Sequence[Vm]) -> Optional[_Draft]:
+    """Return the block of VMs that may make room, if they can go anywhere."""
+    draft = _draft(ground, vms, frozenset())
+    at = ground.number[vms[0].host]
     return replace(draft, hosts=tuple(sorted({*draft.hosts, at})), at=at) if draft.hosts else None
 
 

@@ -294,7 +294,9 @@ def test_vms_that_nobody_asked_to_move_do_so_to_make_room_only_and_not_beyond_th
     last = {move["uuid"]: move for move in moves}
     strangers = [move for move in moves if move["uuid"] not in wanted]
     if question != "rebalance":
-        assert {move["purpose"] for move in strangers} <= {"room", "detour", "back"}
+        # In a rollout, a VM that has made room on a host which is serviced later leaves it with the others.
+        unasked = [move for move in strangers if question != "rollout" or move["source"] not in request["hosts"]]
+        assert {move["purpose"] for move in unasked} <= {"room", "detour", "back"}
         assert question == "rollout" or "back" not in {move["purpose"] for move in moves}
         assert not [move for move in strangers if move["purpose"] == "detour" and last[move["uuid"]] is move]
         assert most != 0 or not strangers

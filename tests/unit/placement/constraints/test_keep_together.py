@@ -219,3 +219,15 @@ def test_where_nothing_else_may_move_a_drain_is_found_exactly_if_there_is_one(ca
     possible = list(ways(snapshot, drained))
     assert answer["feasible"] == bool(possible)
     assert not answer["feasible"] or where(answer) in possible
+
+
+def test_a_vm_does_not_make_room_where_one_of_its_group_stays() -> None:
+    group = {"keep_together": ["app"]}
+    hosts = [host("hv1", 8), host("hv2", 9), host("hv3", 9)]
+    vms = [
+        vm("mover", "hv1", 5, policy=group),
+        vm("friend", "hv2", 3, policy=group),
+        vm("pinned", "hv2", 2, policy={**group, "migration": "pinned"}),
+        vm("full", "hv3", 5, policy={"migration": "pinned"}),
+    ]
+    assert not drain(fleet(hosts, vms), "hv1")["feasible"]
