@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=5000, help="largest number of hosts (default 5000)")
     parser.add_argument("--cp-seconds", type=float, default=60, help="limit of CP-SAT for each fleet (default 60)")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sync()
     sys.path.insert(0, str(BUILD))
