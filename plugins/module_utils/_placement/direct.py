@@ -79,14 +79,19 @@ def choice_of(room: Room, block: int, host: int, arrivals: int) -> Choice:
 def tightest(problem: Problem) -> Tuple[Room, List[int]]:
     """Best-fit decreasing, so that large gaps stay whole: return who is where, and the blocks that found no room."""
     room = Room(problem)
+    return room, pack(room, by_size(problem, problem.leaving))
+
+
+def pack(room: Room, blocks: Iterable[int]) -> List[int]:
+    """Put blocks where the least remains, one after the other, and return those that found no room."""
     missing: List[int] = []
-    for block in by_size(problem, problem.leaving):
+    for block in blocks:
         host = room.tightest(block)
         if host is None:
             missing.append(block)
         else:
             room.put(block, host)
-    return room, missing
+    return missing
 
 
 def better_tiers(problem: Problem) -> Iterator[Problem]:

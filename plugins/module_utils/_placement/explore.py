@@ -20,6 +20,7 @@ from typing import Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 from .exact import EXHAUSTED, FOUND, LIMIT
 from .problem import Problem
 from .traffic import Pins, Traffic, Transfer
+from .transfers import transfer
 
 # Pairs of a VM and a host up to which a problem is small.
 SMALL = 100
@@ -105,8 +106,7 @@ class _Explorer:
                 continue
             for host in self.steps[number]:
                 if host != at[number]:
-                    tied = vm if vm.tied else None
-                    yield Transfer(number, at[number], host, problem.demand[number], problem.held[number], tied)
+                    yield transfer(problem, number, at[number], host)
 
     def _left(self, at: Sequence[int]) -> int:
         """Return how many moves are missing at least."""

@@ -18,7 +18,7 @@ from .cell_warnings import of_cells
 from .exact import EXHAUSTED, FOUND
 from .model import Home, Snapshot, Vm
 from .moves import MoveSteps, after, duration, moves_of
-from .question import Question
+from .question import Question, drain_of
 from .request import Request
 from .shortage import shortage
 from .solve import Solution, solve
@@ -151,7 +151,8 @@ class PoolRollout:
         """Return a wave of these hosts, or of fewer, or the one of them that cannot be emptied even alone."""
         while True:
             alone = len(hosts) == 1
-            problem, stuck = build(self._question(hosts), self.snapshot, self._tiers(hosts))
+            question = drain_of(frozenset(hosts), self.snapshot, self.request.options)
+            problem, stuck = build(question, self.snapshot, self._tiers(hosts))
             solution = solve(problem, self.request.options.node_limit if alone else TRIAL, thorough=alone)
             self.report.nodes += solution.nodes
             if solution.search == FOUND and not stuck:
@@ -175,11 +176,6 @@ class PoolRollout:
         worst = sorted((host for host in hosts if left[host]), key=lambda host: (-left[host], host))
         dropped = set(worst[: max(1, len(hosts) // 2)])
         return [host for host in hosts if host not in dropped]
-
-    def _question(self, hosts: Sequence[str]) -> Question:
-        emptied, more = frozenset(hosts), self.request.options.max_extra_moves != 0
-        vms = tuple(vm for vm in (*self.snapshot.vms, *self.snapshot.leftovers) if vm.host in emptied and vm.active)
-        return Question(vms, lambda vm: None, self.request.options, emptied, makes_room=more, parks=more)
 
     def _tiers(self, hosts: Sequence[str]) -> List[int]:
         """Return how little each host is wanted as a destination: hosts that wait would have to be emptied again."""

@@ -41,12 +41,17 @@ def question_of(request: Request, snapshot: Snapshot) -> Question:
         named = frozenset(host.name for host in request.hosts) or None
         return Question(request.vms, lambda vm: named, options, parks=more and named is None)
     if request.question == "drain":
-        emptied = frozenset(host.name for host in request.hosts)
-        # A leftover keeps its host from being empty, so it is named as well.
-        vms = tuple(vm for vm in (*snapshot.vms, *snapshot.leftovers) if vm.host in emptied and vm.active)
-        return Question(vms, lambda vm: None, options, emptied, makes_room=more, parks=more)
+        return drain_of(frozenset(host.name for host in request.hosts), snapshot, options)
     away = () if request.refill == "none" else tuple(vm for vm in snapshot.vms if _is_away(vm, request.hosts))
     return Question(away, lambda vm: frozenset({home_of(vm, request.hosts)}), options, parks=more)
+
+
+def drain_of(hosts: FrozenSet[str], snapshot: Snapshot, options: Options) -> Question:
+    """Return the question how to empty hosts."""
+    more = options.max_extra_moves != 0
+    # A leftover keeps its host from being empty, so it is named as well.
+    vms = tuple(vm for vm in (*snapshot.vms, *snapshot.leftovers) if vm.host in hosts and vm.active)
+    return Question(vms, lambda vm: None, options, hosts, makes_room=more, parks=more)
 
 
 def _is_away(vm: Vm, hosts: Sequence[Host]) -> bool:

@@ -24,7 +24,7 @@ from .resources import known
 from .room import Room
 from .solve import Solution
 from .traffic import Traffic, Transfer
-from .transfers import pins_of
+from .transfers import pins_of, transfer
 
 # How many of the fullest and of the emptiest hosts are looked at for each move.
 FULLEST = 8
@@ -104,9 +104,7 @@ class _Scale:
             block, host = found
             wanted, source = self.problem.blocks[block], self.room.take_away(block)
             self.room.put(block, host)
-            for vm in wanted.vms:
-                tied = self.problem.vms[vm] if self.problem.vms[vm].tied else None
-                done.append(Transfer(vm, source, host, self.problem.demand[vm], self.problem.held[vm], tied))
+            done.extend(transfer(self.problem, vm, source, host) for vm in wanted.vms)
 
     def _best(self, most: int) -> Optional[Tuple[int, int]]:
         """Return the block and the host of the best move of at most so many VMs; none moves twice."""

@@ -50,11 +50,6 @@ class Rest:
             found.extend(room_reasons(vm, there))
         return tuple(found)
 
-    def layout(self, vm: Vm, host: int) -> Tuple[int, int]:
-        """Return over how many cells a VM would lie on a host, and how many cores it would share."""
-        found = self.books.offer(self.hosts[host].name, self.moments[host], vm) if vm.tied else None
-        return self.books.layout(self.hosts[host].name, found) if isinstance(found, int) else (0, 0)
-
     def _misfit(self, vm: Vm, host: int) -> Optional[Misfit]:
         found = self.books.offer(self.hosts[host].name, self.moments[host], vm) if vm.tied else None
         return found if isinstance(found, Misfit) else None

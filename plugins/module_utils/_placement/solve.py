@@ -18,7 +18,7 @@ from typing import Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import exact_cp
 from .build import widened
-from .direct import better_tiers, by_size, preferred, tightest
+from .direct import better_tiers, by_size, pack, preferred, tightest
 from .exact import EXHAUSTED, FOUND, LIMIT, Search
 from .explore import explore, is_small
 from .make_room import Ejector
@@ -47,8 +47,8 @@ class Solution:
     """``steps`` move all VMs of the question if ``search`` is ``found``, else as many as possible.
 
     VMs are numbers of ``problem``, which may be wider than the one that was asked. ``missing`` are the VMs without a
-    destination, ``parked`` those that take a detour. ``blocked_by_order`` says that a complete assignment exists, but
-    no order of moves leads to it was found. ``entries`` are those of the tied VMs in the books of the problem.
+    destination. ``blocked_by_order`` says that a complete assignment exists, but that no order of moves to it was
+    found. ``entries`` are those of the tied VMs in the books of the problem.
     """
 
     problem: Problem
@@ -57,7 +57,6 @@ class Solution:
     nodes: int
     entries: Mapping[int, int]
     missing: Tuple[int, ...] = ()
-    parked: Tuple[int, ...] = ()
     blocked_by_order: bool = False
 
 
@@ -122,9 +121,7 @@ class _Solver:
         room = Room(self.problem)
         for block, host in packed.moved().items():
             room.put(block, host)
-        if all(_put(room, block) for block in by_size(self.problem, missing)):
-            return self._ordered(room)
-        return None
+        return None if pack(room, by_size(self.problem, missing)) else self._ordered(room)
 
     def _exactly(self) -> Result:
         """Return a solution, or how the search for one ended."""
@@ -170,7 +167,7 @@ class _Solver:
         tries = self.effort
         for order in _orders(wide):
             room = Room(wide)
-            missing = [block for block in order if not _put(room, block)]
+            missing = pack(room, order)
             ejector = Ejector(room, len(wide.vms) if extra is None else extra, tries)
             if all(ejector.place(block) for block in missing):
                 _go_home(room)
@@ -200,9 +197,7 @@ class _Solver:
         if path.search != FOUND or path.traffic is None:
             return path.search
         steps = in_steps(path.moves, problem.ground.now())
-        hops = [move.vm for move in path.moves]
-        parked = tuple(sorted({vm for vm in hops if hops.count(vm) > 1}))
-        return self._solution(problem, Schedule(steps, entries=path.traffic.entries, parked=parked))
+        return self._solution(problem, Schedule(steps, entries=path.traffic.entries))
 
     def _partly(self, search: str) -> Solution:
         result, missing = as_many_as_possible(self.problem)
@@ -211,7 +206,7 @@ class _Solver:
             search = FOUND
         steps = result.steps or ()
         blocked = bool(self.assigned)
-        return Solution(self.problem, steps, search, self.nodes, result.entries, missing, (), blocked)
+        return Solution(self.problem, steps, search, self.nodes, result.entries, missing, blocked)
 
     def _ordered(self, room: Room, parks: bool = False) -> Optional[Solution]:
         moved = room.moved()
@@ -232,7 +227,7 @@ class _Solver:
         return found if most is None or extra <= most else replace(found, steps=None)
 
     def _solution(self, problem: Problem, found: Schedule) -> Solution:
-        return Solution(problem, found.steps or (), FOUND, self.nodes, found.entries, parked=found.parked)
+        return Solution(problem, found.steps or (), FOUND, self.nodes, found.entries)
 
 
 def _parking(problem: Problem) -> Parking:
@@ -248,13 +243,6 @@ def _parking(problem: Problem) -> Parking:
 
 def _moves(solution: Solution) -> int:
     return sum(len(step) for step in solution.steps)
-
-
-def _put(room: Room, block: int) -> bool:
-    host = room.tightest(block)
-    if host is not None:
-        room.put(block, host)
-    return host is not None
 
 
 def _go_home(room: Room) -> None:

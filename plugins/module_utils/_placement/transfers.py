@@ -20,9 +20,14 @@ def transfers(problem: Problem, assignment: Mapping[int, int]) -> Sequence[Trans
     for block, host in sorted(assignment.items()):
         for vm in problem.blocks[block].vms:
             if problem.source[vm] != host:
-                tied = problem.vms[vm] if problem.vms[vm].tied else None
-                moves.append(Transfer(vm, problem.source[vm], host, problem.demand[vm], problem.held[vm], tied))
+                moves.append(transfer(problem, vm, problem.source[vm], host))
     return tuple(moves)
+
+
+def transfer(problem: Problem, vm: int, source: int, host: int) -> Transfer:
+    """Return the move of one VM."""
+    tied = problem.vms[vm] if problem.vms[vm].tied else None
+    return Transfer(vm, source, host, problem.demand[vm], problem.held[vm], tied)
 
 
 def pins_of(problem: Problem) -> Optional[Pins]:

@@ -27,20 +27,18 @@ def of_problem(
 ) -> Tuple[Unplaced, ...]:
     """Return the VMs that cannot move even alone, and those that the best partial plan leaves."""
     found = [_unplaced(item.vm, item.reasons or (NO_HOST,)) for item in stuck]
-    rest = _rest(solution) if solution.missing else None
-    for number in solution.missing if rest else ():
-        vm = problem.vms[number]
-        shown = (*rejections(vm, problem.ground), *_short(vm, problem, rest)) if rest else ()
-        found.append(_unplaced(vm, (_why_not(number, problem, solution, lacking), *shown)))
+    if solution.missing:
+        rest, alone = _rest(solution), problem.ground.rest(problem.emptied(), problem.after)
+        for number in solution.missing:
+            vm, hosts = problem.vms[number], reachable(problem.ground, problem.vms[number])
+            fits = any(alone.takes(vm, problem.held[number], host) for host in hosts)
+            why = _why_not(vm, fits, solution, lacking)
+            found.append(_unplaced(vm, (why, *rejections(vm, problem.ground), *rest.reasons(vm, hosts))))
     return tuple(sorted(found, key=lambda item: (item.vm, item.host)))
 
 
 def _unplaced(vm: Vm, reasons: Sequence[Reason]) -> Unplaced:
     return Unplaced(vm.name, vm.uuid, vm.host, tuple(reasons))
-
-
-def _short(vm: Vm, problem: Problem, rest: Rest) -> Tuple[Reason, ...]:
-    return rest.reasons(vm, reachable(problem.ground, vm))
 
 
 def _rest(solution: Solution) -> Rest:
@@ -57,16 +55,14 @@ def _rest(solution: Solution) -> Rest:
     return problem.ground.rest(floor, moments)
 
 
-def _why_not(number: int, problem: Problem, solution: Solution, lacking: Optional[Shortage]) -> Reason:
-    vm = problem.vms[number]
+def _why_not(vm: Vm, fits: bool, solution: Solution, lacking: Optional[Shortage]) -> Reason:
+    """Return the reason beside those of single hosts; ``fits`` says whether the VM would fit alone."""
     if solution.blocked_by_order:
         text = (
             "all VMs of the plan would fit in the end, but each has to wait for room that another one holds."
             f" Free memory on a host, or move {vm.name} away by hand for the time of the exchange."
         )
         return Reason("order", text)
-    alone = problem.ground.rest(problem.emptied(), problem.after)
-    fits = any(alone.takes(vm, problem.held[number], host) for host in reachable(problem.ground, vm))
     short = "fits alone" if fits else "fits nowhere unless others make room"
     if solution.search != EXHAUSTED and (lacking is None or lacking.proof is None):
         text = (
