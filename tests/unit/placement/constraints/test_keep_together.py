@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -141,6 +141,14 @@ def test_a_group_comes_home_together_where_it_has_one_home_only() -> None:
     assert codes(ask(fleet(hosts(16, 2), astray), "refill", hosts=["hv2"]), "a") == {(None, "keep_together")}
 
 
+def test_a_group_that_stays_apart_loosens_no_other() -> None:
+    groups = {"vm1": ["x", "y"], "vm2": ["x", "y"], "vm3": ["x"]}
+    places = {"vm1": "hv2", "vm2": "hv3", "vm3": "hv1"}
+    vms = [vm(name, places[name], 1, policy={"keep_together": groups[name]}) for name in groups]
+    assert where(drain(fleet(hosts(3, 3, 3), vms), "hv3", max_extra_moves=0)) == {"vm2": "hv2"}
+    assert where(drain(fleet(hosts(3, 1, 3), vms), "hv3", max_extra_moves=0)) == {}
+
+
 Case = tuple[dict[str, Any], list[str]]
 
 
@@ -160,17 +168,25 @@ def fleets(draw: st.DrawFn) -> Case:
     return fleet(hosts(*sizes), vms), drained
 
 
-def companies(snapshot: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """Return the running VMs that are linked by groups, directly or over others."""
+def companies(snapshot: dict[str, Any], drained: Sequence[str] = ()) -> list[list[dict[str, Any]]]:
+    """Return the running VMs that are linked by groups, directly or over others.
+
+    A group that stays apart on hosts that are not drained links nobody.
+    """
+    running = [item for item in snapshot["vms"] if item["state"] == "running"]
+    places: dict[str, set[str]] = {"x": set(), "y": set()}
+    for item in running:
+        for group in item["policy"]["keep_together"] if item["host"] not in drained else ():
+            places[group].add(item["host"])
+    apart = {group for group, found_on in places.items() if drained and len(found_on) > 1}
     found: list[tuple[set[str], list[dict[str, Any]]]] = []
-    for item in snapshot["vms"]:
-        if item["state"] == "running":
-            groups, members = set(item["policy"]["keep_together"]), [item]
-            for linked in [each for each in found if each[0] & groups]:
-                found.remove(linked)
-                groups |= linked[0]
-                members += linked[1]
-            found.append((groups, members))
+    for item in running:
+        groups, members = set(item["policy"]["keep_together"]) - apart, [item]
+        for linked in [each for each in found if each[0] & groups]:
+            found.remove(linked)
+            groups |= linked[0]
+            members += linked[1]
+        found.append((groups, members))
     return [members for _groups, members in found]
 
 
@@ -192,7 +208,7 @@ def ways(snapshot: dict[str, Any], drained: list[str]) -> Iterator[dict[str, str
     """Yield how the VMs of drained hosts could go to others, if nothing else moves."""
     free = {item["name"]: item["memory_kib"] for item in snapshot["hosts"]}
     parts: list[tuple[list[dict[str, Any]], set[str]]] = []
-    for members in companies(snapshot):
+    for members in companies(snapshot, drained):
         staying = {item["host"] for item in members} - set(drained)
         asked = [item for item in members if item["host"] in drained]
         for item in members:
