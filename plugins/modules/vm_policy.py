@@ -7,10 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm_policy
-short_description: Store with a VM where it may run and where its home is
+short_description: Store with a VM where it may run, next to whom, and where its home is
 description:
-  - Keeps migration mode, allowed hosts and home host in libvirt's domain metadata, in a namespace of this collection.
-    The metadata travels with the VM when it migrates, so no database has to be kept.
+  - Keeps migration mode, allowed hosts, home host, groups, priority and whether vCPUs may be unplugged in libvirt's
+    domain metadata, in a namespace of this collection. The metadata travels with the VM when it migrates, so no
+    database has to be kept.
+  - M(virtops.kvm_fleet.host_info) puts it into the fleet snapshot, and plans obey modes, hosts, homes, groups and
+    priorities.
   - Options that are not given stay as they are. Of several VMs either all get what is asked for or none; what was
     written before a failure is changed back.
 attributes:
@@ -45,6 +48,30 @@ options:
       - A drain sets the home of VMs that have none.
     type: str
     choices: [here, none]
+  keep_apart: &keep_apart
+    description:
+      - Groups of VMs that never share a host, by names of your choice. A VM may be in several.
+      - What is given replaces what is stored; an empty list takes the VM out of all. Order does not matter.
+      - A name is not empty and has no commas, control characters or spaces at its ends.
+    type: list
+    elements: str
+  keep_together: &keep_together
+    description:
+      - Groups of VMs that stay on one host, given like O(keep_apart). A group of one option has nothing to do with one
+        of the other that has the same name.
+    type: list
+    elements: str
+  priority: &priority
+    description:
+      - Where not all VMs find room, plans place those with a higher priority first. It may be negative.
+      - V(0) is the priority of a VM that has none stored, and stores nothing.
+    type: int
+  hot_unplug: &hot_unplug
+    description:
+      - Whether vCPUs may be taken from the VM while it runs; V(refused) is for guests that do not bear that.
+      - V(default) stores nothing; then it is V(allowed).
+    type: str
+    choices: [allowed, refused, default]
   vms:
     description:
       - Several VMs, each with its own options.
@@ -59,6 +86,10 @@ options:
       migration: *migration
       hosts: *hosts
       home: *home
+      keep_apart: *keep_apart
+      keep_together: *keep_together
+      priority: *priority
+      hot_unplug: *hot_unplug
   host:
     description:
       - The name of this host in results and snapshots.
@@ -68,6 +99,7 @@ extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
   - virtops.kvm_fleet.libvirt
 seealso:
+  - module: virtops.kvm_fleet.placement_plan
   - module: virtops.kvm_fleet.vm_migrate
 author:
   - virtops.kvm_fleet contributors (!UNKNOWN)
@@ -90,6 +122,25 @@ EXAMPLES = r"""
     vms:
       - {name: db1, migration: manual, hosts: [hv1, hv2]}
       - {name: db2, migration: manual, hosts: [hv3, hv4]}
+
+- name: Never have both name servers on one host, and give them room before others
+  virtops.kvm_fleet.vm_policy:
+    vms:
+      - {name: dns1, keep_apart: [dns], priority: 10}
+      - {name: dns2, keep_apart: [dns], priority: 10}
+
+- name: Have the shop near its cache, and never take vCPUs from it while it runs
+  virtops.kvm_fleet.vm_policy:
+    vms:
+      - {name: shop1, keep_together: [shop], hot_unplug: refused}
+      - {name: cache1, keep_together: [shop]}
+
+- name: Take the VM out of all groups and forget its priority
+  virtops.kvm_fleet.vm_policy:
+    name: dns2
+    keep_apart: []
+    keep_together: []
+    priority: 0
 """
 
 RETURN = r"""
@@ -125,6 +176,12 @@ policy:
     home:
       name: hv1
       uuid: 4c4c4544-0042-4a10-8054-b2c04f564b32
+      autostart: true
+      pins: null
+    keep_apart: [dns]
+    keep_together: []
+    priority: 10
+    hot_unplug: null
 migration:
   description: The migration mode that is in force.
   returned: when O(name) is given
@@ -165,6 +222,10 @@ OPTIONS: Dict[str, Any] = {
     "migration": {"type": "str", "choices": ["automatic", "manual", "pinned", "default"]},
     "hosts": {"type": "list", "elements": "str"},
     "home": {"type": "str", "choices": ["here", "none"]},
+    "keep_apart": {"type": "list", "elements": "str"},
+    "keep_together": {"type": "list", "elements": "str"},
+    "priority": {"type": "int"},
+    "hot_unplug": {"type": "str", "choices": ["allowed", "refused", "default"]},
 }
 SPEC = per_vm(OPTIONS).merge(ArgumentSpec({"host": {"type": "str"}}))
 

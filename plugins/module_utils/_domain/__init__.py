@@ -8,16 +8,21 @@
 
 from __future__ import annotations
 
+from ._addresses import devices_of, differing_addresses, missing_addresses, moved_devices
 from ._blockers import migration_blockers
 from ._change import with_cpu, with_pinning, with_policy
 from ._devices import Disk
 from ._following import Following, own_pins, threads_on
 from ._given_pins import given_pins
+from ._groups import GROUP_NAME_RULE, is_group_name
+from ._machine_type import MachineName, MachineType, MachineTypes, machine_types_of, parse_machine, with_machine
+from ._offline import offline_blockers
 from ._overhead import overhead_kib
 from ._parse import Domain, GuestCell, Vcpus, migration_mode, parse_domain
 from ._pinning_policy import PLACING, PinningPolicy, is_placing
 from ._pins import AUTO, IothreadPin, MemNode, NumaMemory, Pinning, VcpuPin, same_pins
 from ._policy import (
+    HOT_UNPLUG,
     METADATA_KEY,
     METADATA_URI,
     MIGRATION_MODES,
@@ -32,6 +37,8 @@ from ._resources_xml import resources_text, with_resources
 
 __all__ = [
     "AUTO",
+    "GROUP_NAME_RULE",
+    "HOT_UNPLUG",
     "METADATA_KEY",
     "METADATA_URI",
     "MIGRATION_MODES",
@@ -42,6 +49,9 @@ __all__ = [
     "GuestCell",
     "Home",
     "IothreadPin",
+    "MachineName",
+    "MachineType",
+    "MachineTypes",
     "MemNode",
     "NumaMemory",
     "Pinning",
@@ -52,13 +62,21 @@ __all__ = [
     "Topology",
     "VcpuPin",
     "Vcpus",
+    "devices_of",
+    "differing_addresses",
     "given_pins",
+    "is_group_name",
     "is_placing",
+    "machine_types_of",
     "migration_blockers",
     "migration_mode",
+    "missing_addresses",
+    "moved_devices",
+    "offline_blockers",
     "overhead_kib",
     "own_pins",
     "parse_domain",
+    "parse_machine",
     "policy_from_xml",
     "policy_of_domain",
     "policy_to_xml",
@@ -67,6 +85,7 @@ __all__ = [
     "same_pins",
     "threads_on",
     "with_cpu",
+    "with_machine",
     "with_pinning",
     "with_policy",
     "with_resources",

@@ -124,13 +124,16 @@ def _transient_disks(root: _xml.Element, _facts: _Facts) -> Iterator[str]:
 
 
 def _unshared_disks(root: _xml.Element, facts: _Facts) -> Iterator[str]:
+    if facts.shared_path is not None:
+        yield from unshared_disks(root, facts.shared_path)
+
+
+def unshared_disks(root: _xml.Element, shared_path: Callable[[str], bool]) -> Iterator[str]:
     """Empty, read-only and network disks are safe; libvirt takes block devices for shared, and NVMe for local."""
-    if facts.shared_path is None:
-        return
     for disk in disks_of(root):
         if disk.source is None and disk.type != "nvme":
             continue
-        local = disk.type == "nvme" or (disk.type == "file" and not facts.shared_path(disk.source or ""))
+        local = disk.type == "nvme" or (disk.type == "file" and not shared_path(disk.source or ""))
         if local and not disk.read_only:
             place = disk.source if disk.type == "file" else "NVMe"
             yield f"Migration without shared storage is unsafe ({disk.target}: {place})"

@@ -99,6 +99,13 @@ def networks_of(domain: _xml.Element) -> Tuple[str, ...]:
     return tuple(sorted({name for name in found if name}))
 
 
+def libvirt_networks_of(domain: _xml.Element) -> Tuple[str, ...]:
+    """Return the networks of libvirt the VM is attached to, sorted; a host needs them active."""
+    sources = (interface.find("source") for interface in domain.iterfind("devices/interface[@type='network']"))
+    names = (source.get("network") for source in sources if source is not None)
+    return tuple(sorted({name for name in names if name}))
+
+
 def hostdevs_of(domain: _xml.Element) -> Tuple[str, ...]:
     """Return the kinds of host devices assigned to the VM (pci, usb, mdev, scsi, …), in document order."""
     devices = tuple(device.get("type", device.get("mode", "")) for device in domain.iterfind("devices/hostdev"))

@@ -14,7 +14,7 @@ from typing import Any, Dict, Optional, Tuple
 from .. import _xml
 from .._errors import FleetError
 from .._topology import canonical_cpuset, format_cpuset
-from ._devices import Disk, disks_of, hostdevs_of, networks_of
+from ._devices import Disk, disks_of, hostdevs_of, libvirt_networks_of, networks_of
 from ._following import own_pins
 from ._pinning_policy import is_placing
 from ._pins import Pinning, pinning_of
@@ -105,6 +105,7 @@ class Domain:
     hostdevs: Tuple[str, ...]
     policy: Optional[Policy]
     iothreads: Tuple[int, ...] = ()
+    libvirt_networks: Tuple[str, ...] = ()
 
     @property
     def storage(self) -> Tuple[str, ...]:
@@ -173,6 +174,7 @@ def parse_domain(xml: str) -> Domain:
         hostdevs=hostdevs_of(root),
         policy=policy,
         iothreads=_iothreads(root),
+        libvirt_networks=libvirt_networks_of(root),
     )
 
 

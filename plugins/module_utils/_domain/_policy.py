@@ -9,17 +9,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from .. import _xml
 from .._errors import FleetError
 from ._following import Following, following_element, following_from_element
+from ._groups import check_groups
 from ._pinning_policy import PinningPolicy, pinning_element, pinning_from_element
 from ._pins import Pinning, pins_from_children
 
 METADATA_URI = "urn:virtops:kvm_fleet:policy"
 METADATA_KEY = "kvm_fleet"
 MIGRATION_MODES = ("automatic", "manual", "pinned")
+HOT_UNPLUG = ("allowed", "refused")
+GROUPS = ("keep_apart", "keep_together")
+# A release leaves out what it does not know when it writes a policy, so a part that is added after a release needs a
+# higher version, with which older ones keep their hands off. All parts so far are in the first release.
 VERSION = "1"
 
 _YES_NO = {"yes": True, "no": False}
@@ -61,7 +66,9 @@ class Policy:
     """``migration`` is one of ``MIGRATION_MODES`` or ``None`` (decided by rule); no ``hosts`` means any host.
 
     ``pinning`` is ``None`` where nobody has asked for a policy: whatever pins there are, are the user's own, but for
-    those that ``following`` says are ours.
+    those that ``following`` says are ours. ``keep_apart`` and ``keep_together`` are names of groups, of which those of
+    the one have nothing to do with those of the other. The higher ``priority`` matters more. ``hot_unplug`` is one of
+    ``HOT_UNPLUG`` or ``None``, which is as good as allowed.
     """
 
     migration: Optional[str] = None
@@ -69,24 +76,43 @@ class Policy:
     home: Optional[Home] = None
     pinning: Optional[PinningPolicy] = None
     following: Optional[Following] = None
+    keep_apart: FrozenSet[str] = frozenset()
+    keep_together: FrozenSet[str] = frozenset()
+    priority: int = 0
+    hot_unplug: Optional[str] = None
 
     def __post_init__(self) -> None:
-        """Refuse a mode nobody would understand."""
-        if self.migration is not None and self.migration not in MIGRATION_MODES:
-            raise FleetError(
-                f"The migration mode '{self.migration}' is unknown. Use one of: {', '.join(MIGRATION_MODES)}.",
-                code="bad_policy",
-            )
+        """Refuse what nobody would understand."""
+        _check_word("migration", "migration mode", self.migration, MIGRATION_MODES)
+        _check_word("hot_unplug", "word for hot unplug", self.hot_unplug, HOT_UNPLUG)
+        check_groups("keep_apart", self.keep_apart)
+        check_groups("keep_together", self.keep_together)
+        if not isinstance(self.priority, int) or isinstance(self.priority, bool):
+            raise _bad_priority(self.priority)
+
+    @property
+    def may_unplug(self) -> bool:
+        """Whether vCPUs may be taken from the VM while it runs."""
+        return self.hot_unplug != "refused"
 
     def as_dict(self) -> Dict[str, Any]:
-        """Return ``{migration, hosts, home}``, and ``pinning`` and ``following`` if there are such."""
+        """Return all parts by name, but ``pinning`` and ``following`` only if there are such; groups are sorted."""
         home = None if self.home is None else self.home.as_dict()
         more = {
             name: value.as_dict()
             for name, value in (("pinning", self.pinning), ("following", self.following))
             if value is not None
         }
-        return {"migration": self.migration, "hosts": list(self.hosts), "home": home, **more}
+        return {
+            "migration": self.migration,
+            "hosts": list(self.hosts),
+            "home": home,
+            "keep_apart": sorted(self.keep_apart),
+            "keep_together": sorted(self.keep_together),
+            "priority": self.priority,
+            "hot_unplug": self.hot_unplug,
+            **more,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
@@ -101,7 +127,24 @@ class Policy:
             None if home is None else Home.from_dict(home),
             None if pinning is None else PinningPolicy.from_dict(pinning),
             None if following is None else Following.from_dict(following),
+            frozenset(data.get("keep_apart") or ()),
+            frozenset(data.get("keep_together") or ()),
+            data.get("priority") or 0,
+            data.get("hot_unplug"),
         )
+
+
+def _check_word(option: str, kind: str, word: Optional[str], known: Tuple[str, ...]) -> None:
+    if word is not None and word not in known:
+        raise _bad(option, f"The {kind} '{word}' is unknown. Use one of: {', '.join(known)}.")
+
+
+def _bad_priority(value: object) -> FleetError:
+    return _bad("priority", f"The priority {value!r} is no whole number. Give one, or 0 for none.")
+
+
+def _bad(option: str, msg: str) -> FleetError:
+    return FleetError(msg, code="bad_policy", option=option)
 
 
 def policy_to_xml(policy: Policy) -> str:
@@ -118,18 +161,29 @@ def policy_element(policy: Policy) -> _xml.Element:
     element = _xml.new("policy", version=VERSION)
     if policy.migration is not None:
         element.append(_xml.new("migration", policy.migration))
-    if policy.hosts:
-        hosts = _xml.new("hosts")
-        for host in policy.hosts:
-            hosts.append(_xml.new("host", host))
-        element.append(hosts)
+    element.extend(_list_element("hosts", "host", policy.hosts))
     if policy.home is not None:
         element.append(_home_element(policy.home))
+    for option in GROUPS:
+        element.extend(_list_element(option, "group", sorted(getattr(policy, option))))
+    if policy.priority != 0:
+        element.append(_xml.new("priority", str(policy.priority)))
+    if policy.hot_unplug is not None:
+        element.append(_xml.new("hot_unplug", policy.hot_unplug))
     if policy.pinning is not None:
         element.append(pinning_element(policy.pinning))
     if policy.following is not None:
         element.append(following_element(policy.following))
     return element
+
+
+def _list_element(tag: str, item: str, names: Sequence[str]) -> Tuple[_xml.Element, ...]:
+    """Return the element for a list, none for an empty one."""
+    if not names:
+        return ()
+    element = _xml.new(tag)
+    element.extend(_xml.new(item, name) for name in names)
+    return (element,)
 
 
 def _home_element(home: Home) -> _xml.Element:
@@ -174,15 +228,41 @@ def policy_from_element(element: _xml.Element, vm: Optional[str] = None) -> Poli
             version=version,
         )
     parts = {_xml.local_name(child): child for child in element}
-    migration = parts["migration"].text if "migration" in parts else None
-    hosts = tuple((host.text or "").strip() for host in parts.get("hosts", ()) if _xml.local_name(host) == "host")
+    try:
+        return _policy(parts)
+    except FleetError as error:
+        message = f"The policy stored with {owner} cannot be used: {error.msg}"
+        raise FleetError(message, error.code, **{**error.facts, "vm": vm}) from error
+
+
+def _policy(parts: Mapping[str, _xml.Element]) -> Policy:
     return Policy(
-        migration and migration.strip(),
-        hosts,
+        _text(parts.get("migration")),
+        _texts(parts.get("hosts"), "host"),
         _home(parts["home"]) if "home" in parts else None,
         pinning_from_element(parts["pinning"]) if "pinning" in parts else None,
         following_from_element(parts["following"]) if "following" in parts else None,
+        frozenset(_texts(parts.get("keep_apart"), "group")),
+        frozenset(_texts(parts.get("keep_together"), "group")),
+        _priority(_text(parts.get("priority"))),
+        _text(parts.get("hot_unplug")),
     )
+
+
+def _text(element: Optional[_xml.Element]) -> Optional[str]:
+    return None if element is None else (element.text or "").strip() or None
+
+
+def _texts(element: Optional[_xml.Element], tag: str) -> Tuple[str, ...]:
+    children = () if element is None else element
+    return tuple((child.text or "").strip() for child in children if _xml.local_name(child) == tag)
+
+
+def _priority(text: Optional[str]) -> int:
+    try:
+        return int(text or 0)
+    except ValueError as error:
+        raise _bad_priority(text) from error
 
 
 def _home(element: _xml.Element) -> Home:

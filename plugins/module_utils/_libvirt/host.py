@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from .. import _xml
+from .._domain import machine_types_of
 from .._errors import FleetError
 from .._host import maintenance, pool_record
 from .._host.cpuid import as_lists
@@ -64,7 +65,7 @@ def read_host(conn: Any, name: str, settings: Mapping[str, Any], cpus: CpuTable,
         "isolated_cpus": machine.isolated_cpus,
         "machine_cpus": machine.machine_cpus,
         "memory_kib": memory_kib,
-        "machine_types": machine_types(found.capabilities, found.offer.arch),
+        "machine_types": machine_types_of(found.capabilities, found.offer.arch).names,
         "networks": _networks(conn, machine),
         "versions": versions(conn, found.physical, machine.kernel),
     }
@@ -132,12 +133,6 @@ def measured(conn: Any, cell: Cell) -> Cell:
         free_pages = (conn.getFreePages(sizes, cell.id, 1) if sizes else {}).get(cell.id, {})
     pages = tuple(replace(page, free=free_pages.get(page.size_kib, page.free)) for page in cell.pages)
     return replace(cell, free_kib=free[0] // 1024 + reclaimable_kib(cell.id) if free else None, pages=pages)
-
-
-def machine_types(capabilities: str, arch: str) -> List[str]:
-    """Return the canonical machine types that guests of ``arch`` may have, without aliases."""
-    elements = _xml.parse(capabilities).findall(f"guest/arch[@name='{arch}']/machine")
-    return sorted({element.get("canonical") or element.text or "" for element in elements})
 
 
 def _networks(conn: Any, machine: Machine) -> List[str]:

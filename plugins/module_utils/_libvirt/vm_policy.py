@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._domain import Home, Policy, migration_mode, parse_domain
 from .._errors import FleetError
@@ -24,7 +24,22 @@ from .snapshot import host_name
 from .undo import Undo, all_or_nothing
 
 # The parts of a policy that are set here; `pinning` and what follows from it are those of `vm_pinning`.
-_FIELDS = ("migration", "hosts", "home")
+_FIELDS = ("migration", "hosts", "home", "keep_apart", "keep_together", "priority", "hot_unplug")
+
+
+def _stored(given: Any) -> object:
+    return None if given == "default" else given
+
+
+# What is stored of an option. A home is not here: it is what the host and the VM make it.
+_STORED: Mapping[str, Callable[[Any], object]] = {
+    "migration": _stored,
+    "hosts": tuple,
+    "keep_apart": frozenset,
+    "keep_together": frozenset,
+    "priority": _stored,
+    "hot_unplug": _stored,
+}
 
 
 @dataclass(frozen=True)
@@ -72,10 +87,10 @@ class _Plan:
 def set_policies(
     conn: Any, wishes: Sequence[Mapping[str, Any]], host: Optional[str], check_mode: bool
 ) -> List[PolicyChange]:
-    """Change what each wish gives of ``migration``, ``hosts`` and ``home`` for the VM ``name``; the rest stays.
+    """Change what each wish gives of the module's options for the VM ``name``; the rest stays.
 
-    ``host`` is the name of this host. All are changed or none: from the first write on an error carries
-    ``rolled_back`` and ``not_rolled_back``.
+    ``host`` is the name of this host. What cannot be is refused before anything is written (``bad_policy``). All are
+    changed or none: from the first write on an error carries ``rolled_back`` and ``not_rolled_back``.
     """
     domains = get_each(conn, [wish["name"] for wish in wishes])
     plans = [_plan(conn, domain, {**wish, "host": host}) for domain, wish in zip(domains, wishes)]
@@ -91,7 +106,11 @@ def _plan(conn: Any, domain: Any, wish: Mapping[str, Any]) -> _Plan:
     with translated(f"Reading the policy of VM {domain.name()}"):
         found = {flags: read_policy(domain, flags) for flags in states_of(domain)}
     changes = _changes(conn, domain, next(iter(found.values())), wish)
-    return _Plan(domain, {flags: (policy, replace(policy, **changes)) for flags, policy in found.items()})
+    try:
+        return _Plan(domain, {flags: (policy, replace(policy, **changes)) for flags, policy in found.items()})
+    except FleetError as error:
+        message = f"VM {domain.name()} cannot get this policy: {error.msg}"
+        raise FleetError(message, error.code, **{**error.facts, "vm": str(domain.name())}) from error
 
 
 def _write(plan: _Plan, undo: Undo) -> None:
@@ -118,11 +137,8 @@ def _write(plan: _Plan, undo: Undo) -> None:
 
 
 def _changes(conn: Any, domain: Any, before: Policy, wish: Mapping[str, Any]) -> Mapping[str, Any]:
-    changes: Dict[str, Any] = {}
-    if wish.get("migration") is not None:
-        changes["migration"] = None if wish["migration"] == "default" else wish["migration"]
-    if wish.get("hosts") is not None:
-        changes["hosts"] = tuple(wish["hosts"])
+    given = {field: wish[field] for field in _FIELDS if wish.get(field) is not None}
+    changes: Dict[str, Any] = {field: _STORED[field](value) for field, value in given.items() if field in _STORED}
     if wish.get("home") == "none":
         changes["home"] = None
     elif wish.get("home") == "here":

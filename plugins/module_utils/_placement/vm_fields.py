@@ -11,7 +11,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Callable, FrozenSet, Mapping, Optional, TypeVar
 
-from .._domain import PLACING, Following, Pinning, PinningPolicy, is_placing, threads_on
+from .._domain import (
+    GROUP_NAME_RULE,
+    PLACING,
+    Following,
+    Pinning,
+    PinningPolicy,
+    is_group_name,
+    is_placing,
+    threads_on,
+)
 from .._errors import FleetError
 from .._pinning import Guest, guest_from_data, is_given
 from .._topology import format_cpuset
@@ -216,8 +225,8 @@ def _home(policy: Fields) -> Optional[Home]:
 
 def _groups(policy: Fields, key: str) -> FrozenSet[str]:
     names = policy.distinct(key) or frozenset()
-    if "" in names:
-        raise policy.wrong(key, "a list of names that are not empty")
+    if not all(map(is_group_name, names)):
+        raise policy.wrong(key, f"a list of names that are {GROUP_NAME_RULE}")
     return names
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from .._cpu import CpuOptions
-from .._domain import MIGRATION_MODES, PinningPolicy, ResourceWish, given_pins
+from .._domain import HOT_UNPLUG, MIGRATION_MODES, PinningPolicy, ResourceWish, given_pins
 from .._errors import FleetError
 
 Settings = Dict[str, Any]
@@ -33,11 +33,12 @@ SCHEMA: Mapping[str, Any] = {
     "cells": None,
     "huge_pages_kib": None,
     "iothreads": None,
-    "policy": dict.fromkeys(("migration", "hosts", "home")),
+    "policy": dict.fromkeys(("migration", "hosts", "home", "keep_apart", "keep_together", "priority", "hot_unplug")),
 }
 _CHOICES = {
     "policy.migration": (*MIGRATION_MODES, "default"),
     "policy.home": ("here", "none"),
+    "policy.hot_unplug": (*HOT_UNPLUG, "default"),
 }
 # Who chooses another of these does not want what was said for the one before.
 _KINDS = {"cpu": ("cpu", "mode", "model"), "pinning": ("policy",)}

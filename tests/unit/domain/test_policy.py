@@ -19,6 +19,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     PinningPolicy,
     Policy,
     VcpuPin,
+    is_group_name,
     parse_domain,
     policy_from_xml,
     policy_of_domain,
@@ -38,9 +39,18 @@ PINS = Pinning(
     memory=NumaMemory("strict", "0"),
     cells=(MemNode(0, "strict", "0"),),
 )
-FULL = Policy("manual", ("hv1", "hv2"), Home("2c1f6a0e-6c0d-4f0f-9d5b-52d1e1f6a001", "hv1", autostart=True, pins=PINS))
+FULL = Policy(
+    "manual",
+    ("hv1", "hv2"),
+    Home("2c1f6a0e-6c0d-4f0f-9d5b-52d1e1f6a001", "hv1", autostart=True, pins=PINS),
+    keep_apart=frozenset({"rack1", "db"}),
+    keep_together=frozenset({"app"}),
+    priority=-5,
+    hot_unplug="refused",
+)
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
+GROUPS = st.text(min_size=1, max_size=8).filter(is_group_name)
 HOMES = st.builds(
     Home,
     NAMES,
@@ -54,6 +64,10 @@ POLICIES = st.builds(
     hosts=st.lists(NAMES, max_size=3).map(tuple),
     home=st.none() | HOMES,
     pinning=st.sampled_from([None, PinningPolicy(), PinningPolicy("numa", host_cells=frozenset({1}))]),
+    keep_apart=st.frozensets(GROUPS, max_size=3),
+    keep_together=st.frozensets(GROUPS, max_size=3),
+    priority=st.integers(),
+    hot_unplug=st.sampled_from([None, "allowed", "refused"]),
 )
 
 
@@ -88,7 +102,9 @@ def test_the_element_for_libvirt_has_no_namespace() -> None:
         '<home uuid="2c1f6a0e-6c0d-4f0f-9d5b-52d1e1f6a001" name="hv1" autostart="yes">'
         '<pins policy="dedicated" cpuset="auto"><vcpupin vcpu="0" cpuset="2"/><vcpupin vcpu="1" cpuset="3"/>'
         '<emulatorpin cpuset="0-1"/><iothreadpin iothread="1" cpuset="0"/><memory mode="strict" nodeset="0"/>'
-        '<memnode cellid="0" mode="strict" nodeset="0"/></pins></home></policy>'
+        '<memnode cellid="0" mode="strict" nodeset="0"/></pins></home>'
+        "<keep_apart><group>db</group><group>rack1</group></keep_apart>"
+        "<keep_together><group>app</group></keep_together><priority>-5</priority><hot_unplug>refused</hot_unplug></policy>"
     )
 
 
@@ -108,7 +124,8 @@ def test_in_a_domain_it_looks_as_libvirt_stores_it(live: str) -> None:
 def test_what_libvirt_returns_is_read_with_and_without_namespace() -> None:
     bare = policy_to_xml(FULL)
     bound = bare.replace("</", f"</{METADATA_KEY}:")
-    for name in ("policy", "migration", "hosts", "host", "home", "pins", "vcpupin", "emulatorpin", "iothreadpin"):
+    names = ("policy", "migration", "hosts", "host", "home", "pins", "vcpupin", "emulatorpin", "iothreadpin")
+    for name in (*names, "keep_apart", "keep_together", "group", "priority", "hot_unplug"):
         bound = bound.replace(f"<{name} ", f"<{METADATA_KEY}:{name} ").replace(f"<{name}>", f"<{METADATA_KEY}:{name}>")
     for name in ("memory", "memnode"):
         bound = bound.replace(f"<{name} ", f"<{METADATA_KEY}:{name} ")
@@ -138,6 +155,91 @@ def test_a_policy_of_a_newer_release_is_not_guessed_nor_overwritten(live: str) -
             use()
         assert caught.value.code == "policy_version"
         assert caught.value.facts == {"vm": "db1", "version": "2"}
+
+
+def test_a_policy_without_the_newer_parts_is_read_as_it_was_meant() -> None:
+    found = policy_from_xml('<policy version="1"><migration>manual</migration><hosts><host>hv1</host></hosts></policy>')
+
+    assert found == Policy("manual", ("hv1",))
+    assert Policy.from_dict({"migration": "manual", "hosts": ["hv1"], "home": None}) == found
+    assert found.as_dict() == {
+        "migration": "manual",
+        "hosts": ["hv1"],
+        "home": None,
+        "keep_apart": [],
+        "keep_together": [],
+        "priority": 0,
+        "hot_unplug": None,
+    }
+
+
+def test_what_a_vm_has_anyway_is_not_stored() -> None:
+    assert policy_to_xml(Policy(priority=0, keep_apart=frozenset(), keep_together=frozenset())) == (
+        '<policy version="1"/>'
+    )
+
+
+def test_groups_have_no_order() -> None:
+    one, other = ({"keep_apart": names, "keep_together": names} for names in (["b", "a", "b"], ["a", "b"]))
+
+    assert Policy.from_dict(one) == Policy.from_dict(other)
+    assert Policy.from_dict(one).as_dict() == Policy.from_dict(other).as_dict()
+    assert Policy.from_dict(one).as_dict()["keep_apart"] == ["a", "b"]
+    assert policy_to_xml(Policy.from_dict(one)) == policy_to_xml(Policy.from_dict(other))
+
+
+@pytest.mark.parametrize("option", ["keep_apart", "keep_together"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "db,web", ",", " db", "db\u00a0", "d\nb", "d\x00b", "d\x7fb", "\ud800", "\uffff"]
+)
+def test_a_group_name_that_cannot_be_is_refused(option: str, name: str) -> None:
+    with pytest.raises(FleetError, match=f"^{option} has the group name .* an empty list for no group") as caught:
+        Policy.from_dict({option: ["db", name]})
+
+    assert repr(name) in caught.value.msg
+    assert (caught.value.code, caught.value.facts) == ("bad_policy", {"option": option})
+
+
+@pytest.mark.parametrize("name", ["db", "10", "a b", "Datenbank äö", "<&>\"'", "a/b:c.d_e-f", "数据库", "🦆"])
+def test_any_other_name_is_one_of_a_group(name: str) -> None:
+    policy = Policy(keep_apart=frozenset({name}))
+
+    assert policy_from_xml(policy_to_xml(policy)) == policy
+
+
+@pytest.mark.parametrize("priority", ["high", 1.5, True, float("nan")])
+def test_a_priority_that_is_no_whole_number_is_refused(priority: Any) -> None:
+    with pytest.raises(FleetError, match=f"priority {priority!r} is no whole number") as caught:
+        Policy(priority=priority)
+
+    assert (caught.value.code, caught.value.facts) == ("bad_policy", {"option": "priority"})
+
+
+@pytest.mark.parametrize(("stored", "may"), [(None, True), ("allowed", True), ("refused", False)])
+def test_vcpus_may_be_unplugged_unless_that_is_refused(stored: str | None, may: bool) -> None:
+    assert Policy(hot_unplug=stored).may_unplug is may
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("<migration>sometimes</migration>", "The migration mode 'sometimes' is unknown"),
+        (
+            "<hot_unplug>perhaps</hot_unplug>",
+            "The word for hot unplug 'perhaps' is unknown. Use one of: allowed, refused",
+        ),
+        ("<priority>high</priority>", "The priority 'high' is no whole number"),
+        ("<keep_apart><group/></keep_apart>", "keep_apart has the group name ''"),
+        ("<keep_together><group>a,b</group></keep_together>", "keep_together has the group name 'a,b'"),
+    ],
+)
+def test_a_stored_policy_that_cannot_be_is_refused_with_its_vm(plain: str, part: str, words: str) -> None:
+    written = with_policy(plain, Policy("pinned"))
+    broken = written.replace("<kvm_fleet:migration>pinned</kvm_fleet:migration>", part)
+
+    with pytest.raises(FleetError, match=f"^The policy stored with VM web1 cannot be used: {words}") as caught:
+        parse_domain(broken)
+    assert (caught.value.code, caught.value.facts["vm"]) == ("bad_policy", "web1")
 
 
 def test_a_migration_mode_nobody_knows_is_refused() -> None:

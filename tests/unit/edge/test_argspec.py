@@ -22,7 +22,8 @@ def checked(options: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("module", "attribute"), [("vm_resources", "OPTIONS"), ("vm_policy", "OPTIONS"), ("vm_pinning", "VM")]
+    ("module", "attribute"),
+    [("vm_resources", "OPTIONS"), ("vm_policy", "OPTIONS"), ("vm_machine_type", "OPTIONS"), ("vm_pinning", "VM")],
 )
 def test_no_option_of_a_vm_is_overlooked_beside_a_list(module: str, attribute: str) -> None:
     options = getattr(import_module(f"{MODULES}.{module}"), attribute)

@@ -98,7 +98,8 @@ def load_error(data: Any) -> FleetError:
         ),
         (
             fleet([host("hv1")], [vm("db1", "hv1", policy={"keep_together": [""]})]),
-            "vms[0].policy.keep_together (vm db1): must be a list of names that are not empty, not [''].",
+            "vms[0].policy.keep_together (vm db1): must be a list of names that are not empty and without commas,"
+            " control characters and spaces at the ends, not [''].",
         ),
         (
             fleet([host("hv1")], [vm("db1", "hv1", policy={"pinning": {"policy": "tight"}})]),

@@ -89,6 +89,8 @@ def test_what_a_vm_says_itself_counts_more(own: dict[str, Any], key: str, expect
 
 def test_a_vm_needs_no_profile_and_a_list_is_replaced() -> None:
     assert tuned({"name": "web1", "policy": {"hosts": ["hv1"]}})["policy"] == [{"name": "web1", "hosts": ["hv1"]}]
+    groups = {"keep_apart": ["db"], "keep_together": [], "priority": -5, "hot_unplug": "refused"}
+    assert tuned({"name": "web1", "policy": groups})["policy"] == [{"name": "web1", **groups}]
     profiles = {"here": {"policy": {"hosts": ["hv1", "hv2"]}}}
     found = tuned({"name": "web1", "profile": "here", "policy": {"hosts": ["hv3"]}}, profiles=profiles)
     assert found["policy"] == [{"name": "web1", "hosts": ["hv3"]}]
