@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._progress import news
@@ -19,6 +22,10 @@ PROGRESS_FILE = "/run/kvm_fleet/migrate.progress"
 FIRST_POLL_S, POLL_S = 0.3, 1.0
 # The module's own bounds expire first, so that it can cancel and tell what it found.
 SPARE_S = 120
+
+# What bounds how many VMs migrate at once, and how many do by default.
+LIMITS = ("concurrency", "concurrency_per_destination", "concurrency_per_link")
+CONCURRENCY = 2
 
 # What async_status adds to the module's own result.
 JOB_KEYS = ("ansible_job_id", "results_file", "started", "finished")
@@ -37,6 +44,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         arguments = dict(self._task.args)
         arguments["host"] = arguments.get("host") or variables["inventory_hostname"]
+        self._shows = shows(arguments.get("show_progress"))
         watched = not self._task.check_mode and not self._task.async_val
         run = self._watched if watched else self._directly
         result.update(run(arguments, variables))
@@ -61,7 +69,7 @@ class ActionModule(ActionBase):
             return job
         shown: dict[str, str] = {}
         result = self._follow(job, variables, shown, time.monotonic() + limit_s(arguments) + SPARE_S)
-        self._show(ended(result), shown, variables)
+        self._show({"vms": ended(result)}, shown, variables)
         self._status(job, variables, mode="cleanup")
         return {key: value for key, value in result.items() if key not in JOB_KEYS}
 
@@ -72,13 +80,13 @@ class ActionModule(ActionBase):
         while time.monotonic() < deadline:
             time.sleep(pause)
             # Asked before the result, or a job that ends in between would look killed.
-            alive, vms = self._look(job)
+            alive, told = self._look(job)
             result = self._status(job, variables)
             if result.get("finished") or ("finished" not in result and result.get("failed")):
                 return result
             if not alive:
                 break
-            self._show(vms, shown, variables)
+            self._show(told, shown, variables)
             pause = POLL_S
         raise AnsibleActionFail(
             f"The migrations on {variables['inventory_hostname']} did not tell how they ended; somebody killed them. "
@@ -106,20 +114,39 @@ class ActionModule(ActionBase):
         first, _newline, rest = read.get("stdout", "").partition("\n")
         alive = first.strip() == "alive"
         try:
-            vms: dict[str, Any] = json.loads(rest if alive else first).get("vms", {})
+            told: dict[str, Any] = json.loads(rest if alive else first)
         except ValueError:
             return alive, {}
-        return alive, vms
+        return alive, told
 
-    def _show(self, vms: dict[str, Any], shown: dict[str, str], variables: dict[str, Any]) -> None:
-        for line in news(variables["inventory_hostname"], vms, shown):
+    def _show(self, told: dict[str, Any], shown: dict[str, str], variables: dict[str, Any]) -> None:
+        lines = news(variables["inventory_hostname"], told.get("vms", {}), shown, told.get("waiting_kib"))
+        for line in lines if self._shows else ():
             display.display(line)
+
+
+def shows(wanted: Any) -> bool:
+    """Return whether progress is shown: as the task says, else on a terminal only."""
+    return on_terminal() if wanted is None else bool(boolean(wanted))
+
+
+def on_terminal() -> bool:
+    """Return whether somebody reads along. A worker of Ansible has no output: its parent writes what it displays."""
+    try:
+        output = str(Path(f"/proc/{os.getppid()}/fd/1").readlink())
+    except OSError:
+        # A controller without /proc.
+        return True
+    return output.startswith(("/dev/pts/", "/dev/tty"))
 
 
 def limit_s(arguments: dict[str, Any]) -> int:
     """Return after how many seconds the whole call is killed on the host: no sooner than all its own bounds expired."""
     one = int(arguments.get("wait_timeout") or 600) + SPARE_S
-    rounds = -(-len(arguments.get("moves") or []) // max(1, int(arguments.get("concurrency") or 2)))
+    given = {"concurrency": CONCURRENCY, **{name: arguments[name] for name in LIMITS if arguments.get(name)}}
+    # All VMs may have one destination, so the lowest limit counts.
+    at_once = max(1, min(int(limit) for limit in given.values()))
+    rounds = -(-len(arguments.get("moves") or []) // at_once)
     return one * (rounds + 1)
 
 

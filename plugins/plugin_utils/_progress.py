@@ -8,20 +8,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+ENDED = ("moved", "already_there", "reconciled", "at_source", "failed")
 
 _WORDS = {
     "moved": "moved",
     "already_there": "was there already",
+    "reconciled": "an earlier migration was brought to its end",
+    "at_source": "has not left, and nothing is under way",
     "failed": "FAILED",
     "stayed": "starting",
     "in_progress": "under way",
 }
 
 
-def news(host: str, vms: Mapping[str, Mapping[str, Any]], shown: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each VM whose progress differs from what ``shown`` remembers, and a total if any did."""
+def news(
+    host: str, vms: Mapping[str, Mapping[str, Any]], shown: dict[str, str], waiting_kib: Mapping[str, int] | None = None
+) -> Iterator[str]:
+    """Yield a line for each VM whose progress differs from what ``shown`` remembers, and a total if any did.
+
+    ``waiting_kib`` is the memory of the VMs whose migration has not begun.
+    """
     changed = False
     for name, progress in sorted(vms.items()):
         line = f"{host}: {name} -> {progress.get('destination')}: {describe(progress)}"
@@ -29,9 +38,21 @@ def news(host: str, vms: Mapping[str, Mapping[str, Any]], shown: dict[str, str])
             shown[name] = line
             changed = True
             yield line
-    if changed and len(vms) > 1:
-        done = sum(progress.get("state") in ("moved", "already_there", "failed") for progress in vms.values())
-        yield f"{host}: {done} of {len(vms)} begun migrations done"
+    waiting = waiting_kib or {}
+    if changed and len(vms) + len(waiting) > 1:
+        yield f"{host}: {total(list(vms.values()), waiting)}"
+
+
+def total(vms: Sequence[Mapping[str, Any]], waiting_kib: Mapping[str, int]) -> str:
+    """Return the progress of all VMs in words."""
+    done = sum(progress.get("state") in ENDED for progress in vms)
+    sent = [progress for progress in vms if progress.get("state") not in ENDED and "speed_mib_s" in progress]
+    speed = sum(progress["speed_mib_s"] for progress in sent)
+    words = f"{done} of {len(vms) + len(waiting_kib)} VMs done"
+    if not speed:
+        return words
+    left_kib = sum(progress["remaining_kib"] for progress in sent) + sum(waiting_kib.values())
+    return f"{words}, {speed:.1f} MiB/s, about {left_kib / 1024 / speed:.0f} s left"
 
 
 def describe(progress: Mapping[str, Any]) -> str:
@@ -42,7 +63,18 @@ def describe(progress: Mapping[str, Any]) -> str:
     if state == "failed":
         return f"FAILED: {progress.get('msg')}"
     if state in ("stayed", "in_progress") and "percent" in progress:
-        eta = progress.get("eta_s")
-        left = "" if eta is None else f", about {eta} s left"
-        return f"{progress['percent']} % at {progress['speed_mib_s']} MiB/s{left}"
+        return ", ".join(_under_way(progress))
     return _WORDS.get(state, state)
+
+
+def _under_way(progress: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{progress['percent']} % at {progress['speed_mib_s']} MiB/s"
+    if progress.get("eta_s") is not None:
+        yield f"about {progress['eta_s']} s left"
+    # What follows says that the VM writes faster than its memory is sent.
+    if progress.get("iteration"):
+        yield f"round {progress['iteration']}"
+        if progress.get("expected_downtime_ms"):
+            yield f"{progress['expected_downtime_ms']} ms of downtime expected"
+    if progress.get("throttle_percent"):
+        yield f"VM slowed down by {progress['throttle_percent']} %"

@@ -211,6 +211,13 @@ class Fleet:
         self.lab[source].virsh("migrate-setspeed", name, "1000")
 
 
+def kill_module(lab: Lab, host: str) -> None:
+    """kill -9 of a vm_migrate that runs on a host; libvirt's migrations go on."""
+    lab[host].run("pkill -9 -f '[A]nsiballZ_vm_migrate'", check=False)
+    find = "pgrep -f '[A]nsiballZ_vm_m'"
+    wait_for("the module to end", lambda: not lab[host].run(find, check=False).stdout, PATIENCE_S)
+
+
 def power_off_inside(lab: Lab, name: str, host: str) -> None:
     """Let a guest power itself off and wait until it has; an agent that is too busy to listen is asked again."""
     deadline = time.monotonic() + PATIENCE_S

@@ -18,7 +18,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
 )
 
 from tests.integration.fleet import PATIENCE_S, Fleet, busy, guest
-from tests.integration.runner import Ansible
+from tests.integration.runner import Ansible, task
 from tests.lab import GuestSpec, Lab
 
 PINS = {
@@ -67,8 +67,9 @@ def test_several_vms_move_at_once_and_the_pinned_one_gets_its_new_pins(
         assert pins_in(lab["hv2"].virsh("dumpxml", "p", *flags)) == ({"0": "1", "1": "0"}, "1")
     assert affinity(lab, "p") == {"CPU 0": "1", "CPU 1": "0", "emulator": "1"}
     for entry in result["migrations"]:
-        assert 0 < entry["downtime_ms"] < entry["total_ms"]
-        assert entry["transferred_kib"] > 1024
+        assert 0 < entry["downtime_ms"] < entry["seconds"] * 1000
+        assert entry["transferred_mib"] > 1
+        assert entry["runs_on"] == entry["destination"]
 
 
 def test_pins_that_follow_the_host_travel_with_their_record_and_leave_none_behind(
@@ -143,6 +144,46 @@ def test_vm_is_found_by_uuid_and_memory_goes_to_the_given_address(lab: Lab, ansi
     result = ansible.module("hv1", "vm_migrate", moves=[move], max_downtime_ms=500, auto_converge=False)
     assert outcomes(result) == {"a": "moved"}
     fleet.assert_intact_and_once("a", "hv2")
+
+
+def test_a_vm_that_is_off_moves_if_that_is_asked_for(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("off", vcpus=2, autostart=True))
+    lab["hv1"].virsh("destroy", "off")
+    moves = [fleet.move("off", "hv2", pins=PINS)]
+    assert ansible.module("hv1", "vm_migrate", moves=moves)["error"] == "vm_stopped"
+    assert [end.host for end in lab.guests.where("off")] == ["hv1"]
+    steps = [task("vm_migrate", check=check, moves=moves, offline=True) for check in (True, False, True, False)]
+    results = ansible.tasks("hv1", *steps)
+    assert [(result["failed"], result["changed"]) for result in results] == [(False, True)] * 2 + [(False, False)] * 2
+    found = [outcomes(result)["off"] for result in results]
+    assert found == ["would_move", "moved", "already_there", "already_there"]
+    assert [(end.host, end.pid) for end in lab.guests.where("off")] == [("hv2", None)]
+    assert pins_in(lab["hv2"].virsh("dumpxml", "off")) == ({"0": "1", "1": "0"}, "1")
+    assert "enable" in lab["hv2"].virsh("dominfo", "off").split("Autostart:")[1].split("\n")[0]
+    fleet.remove("off")
+
+
+def test_saved_memory_of_a_vm_that_is_off_is_never_left_behind(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("off"))
+    lab["hv1"].virsh("managedsave", "off")
+    result = ansible.module("hv1", "vm_migrate", moves=[fleet.move("off", "hv2")], offline=True)
+    assert (result["failed"], result["error"]) == (True, "blocked"), result
+    assert "off: its memory is saved on this host" in result["msg"]
+    assert [end.host for end in lab.guests.where("off")] == ["hv1"]
+    lab["hv1"].virsh("start", "off")
+    fleet.assert_intact_and_once("off", "hv1")
+
+
+def test_a_forecast_tells_who_will_not_converge(ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("a"), busy())
+    moves = [fleet.move("a", "hv2"), fleet.move("busy", "hv2")]
+    result = ansible.module("hv1", "vm_migrate", check=True, moves=moves, bandwidth_mib_s=10)
+    calm, writing = (entry["forecast"] for entry in result["migrations"])
+    assert calm["speed_mib_s"] == writing["speed_mib_s"] == 10
+    assert writing["dirty_mib_s"] > calm["dirty_mib_s"]
+    assert (calm["converges"], writing["converges"]) == (True, False)
+    assert [word for word in result["warnings"] if "VM busy writes" in word]
+    fleet.assert_all_intact(["a", "busy"], "hv1")
 
 
 def test_without_moves_nothing_happens(ansible: Ansible, fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from tests.integration.fleet import CLEARING_S, CRAWL_MIB_S, PATIENCE_S, Fleet, guest, power_off_inside
+from tests.integration.fleet import CLEARING_S, CRAWL_MIB_S, Fleet, guest, kill_module, power_off_inside
 from tests.integration.runner import Ansible, Job, task
 from tests.lab import Lab
 from tests.lab.shell import wait_for
@@ -24,12 +24,6 @@ FAULTS: Dict[str, Callable[[Lab], object]] = {
     "libvirtd_of_the_source_dies": lambda lab: lab.faults.kill_libvirtd("hv1"),
     "the_module_is_killed": lambda lab: kill_module(lab, "hv1"),
 }
-
-
-def kill_module(lab: Lab, host: str) -> None:
-    lab[host].run("pkill -9 -f '[A]nsiballZ_vm_migrate'", check=False)
-    find = "pgrep -f '[A]nsiballZ_vm_m'"
-    wait_for("the module to end", lambda: not lab[host].run(find, check=False).stdout, PATIENCE_S)
 
 
 def start_slow(ansible: Ansible, fleet: Fleet, **options: Any) -> Job:

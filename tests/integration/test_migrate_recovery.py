@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from tests.integration.fleet import CRAWL_MIB_S, PATIENCE_S, SLOW_MIB_S, Fleet, guest, may_run
+from tests.integration.fleet import CRAWL_MIB_S, PATIENCE_S, SLOW_MIB_S, Fleet, guest, kill_module, may_run
 from tests.integration.runner import Ansible, task
 from tests.lab import Lab
 from tests.lab.shell import wait_for
@@ -79,6 +79,55 @@ def test_migration_under_way_to_another_host_is_told(lab: Lab, ansible: Ansible,
     assert (result["failed"], result["error"]) == (True, "vm_unknown"), result
     assert other.wait(PATIENCE_S) == 0
     fleet.assert_intact_and_once("a", "hv3")
+
+
+def test_a_killed_run_is_brought_to_its_end_and_no_other_begins(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("a"), guest("b"))
+    moves = [fleet.move("a", "hv2"), fleet.move("b", "hv2")]
+    assert ansible.module("hv1", "vm_migrate", state="reconciled", moves=moves)["changed"] is False
+    ansible.start_tasks("hv1", [task("vm_migrate", moves=moves, bandwidth_mib_s=SLOW_MIB_S, concurrency=1)])
+    fleet.wait_migrating("a", "hv1")
+    kill_module(lab, "hv1")
+    check = ansible.module("hv1", "vm_migrate", check=True, state="reconciled")
+    assert (check["changed"], [entry["outcome"] for entry in check["migrations"]]) == (True, ["would_reconcile"])
+    result = ansible.module("hv1", "vm_migrate", state="reconciled")
+    assert [(entry["vm"], entry["runs_on"]) for entry in result["migrations"]] == [("a", "hv2")], result
+    fleet.assert_intact_and_once("a", "hv2")
+    fleet.assert_intact_and_once("b", "hv1")
+    again = ansible.module("hv1", "vm_migrate", state="reconciled")
+    assert (again["failed"], again["changed"], again["migrations"]) == (False, False, [])
+
+
+def test_only_a_definition_that_the_migration_left_is_removed(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("a"), guest("b"))
+    definitions = {name: lab["hv1"].virsh("dumpxml", name, "--inactive") for name in ("a", "b")}
+    lab["hv2"].run(["virsh", "define", "/dev/stdin"], stdin=definitions["b"])
+    moves = [fleet.move("a", "hv2"), fleet.move("b", "hv2")]
+    ansible.start_tasks("hv1", [task("vm_migrate", moves=moves, bandwidth_mib_s=CRAWL_MIB_S)])
+    for name in ("a", "b"):
+        fleet.wait_migrating(name, "hv1")
+    kill_module(lab, "hv1")
+    for name in ("a", "b"):
+        lab["hv1"].virsh("domjobabort", name)
+    wait_for("the copies to go", lambda: all(len(lab.guests.processes(name)) == 1 for name in "ab"), PATIENCE_S)
+    lab["hv2"].run(["virsh", "define", "/dev/stdin"], stdin=definitions["a"])
+    result = ansible.module("hv1", "vm_migrate", state="reconciled")
+    found = {entry["vm"]: (entry["outcome"], entry["runs_on"], entry["mended"]) for entry in result["migrations"]}
+    assert found == {"a": ("reconciled", "hv1", ["destination_definition"]), "b": ("at_source", "hv1", [])}, result
+    fleet.assert_intact_and_once("a", "hv1")
+    assert [(end.host, bool(end.pid)) for end in lab.guests.where("b")] == [("hv1", True), ("hv2", False)]
+    fleet.remove("b")
+
+
+def test_a_vm_on_its_way_elsewhere_is_never_begun_again(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
+    fleet.have(guest("a"))
+    ansible.start_tasks("hv1", [task("vm_migrate", moves=[fleet.move("a", "hv2")], bandwidth_mib_s=SLOW_MIB_S)])
+    fleet.wait_migrating("a", "hv1")
+    kill_module(lab, "hv1")
+    result = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv3")])
+    assert (result["failed"], result["error"]) == (True, "moved_elsewhere"), result
+    assert "hv2" in result["msg"]
+    fleet.assert_intact_and_once("a", "hv2")
 
 
 def test_second_run_waits_for_the_first_and_doubles_nothing(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:

@@ -17,6 +17,7 @@ from tests.integration.runner import COLLECTION, Ansible, task
 from tests.lab import Lab
 
 SHMEM = "<shmem name='board'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
+STRANGER = str(uuid.uuid4())
 NO_HOST = "qemu+ssh://root@192.0.2.1/system"
 OPTIONS: Dict[str, Dict[str, Any]] = {
     "cpu_baseline": {"cpus": ["<cpu><model>Westmere</model></cpu>"]},
@@ -58,6 +59,30 @@ def test_blocked_vm_is_named_before_another_moves(ansible: Ansible, fleet: Fleet
         assert [entry["vm"] for entry in result["blocked"]] == ["s"]
     assert {**fleet.picture(), "hv1": ""} == {**before, "hv1": ""}
     fleet.assert_all_intact(["a", "s"], "hv1")
+
+
+def test_what_a_destination_lacks_is_named_before_another_vm_moves(
+    lab: Lab, ansible: Ansible, fleet: Fleet, host_cpus: Dict[str, str]
+) -> None:
+    fleet.have(guest("a"), guest("rich", cpu_xml=host_cpus["hv1"]), guest("twin"), guest("net"))
+    twin = lab["hv1"].virsh("dumpxml", "twin", "--inactive")
+    lab["hv2"].run(["virsh", "define", "/dev/stdin"], stdin=twin.replace(lab["hv1"].virsh("domuuid", "twin"), STRANGER))
+    before = fleet.picture()
+    moves = {
+        "cpu_incompatible": [fleet.move("rich", "hv2")],
+        "name_taken": [fleet.move("twin", "hv2")],
+        "port_blocked": [fleet.move("net", "hv2", migrate_uri="tcp://192.0.2.1")],
+    }
+    moves["blocked"] = [move for refused in moves.values() for move in refused]
+    for code, refused in moves.items():
+        result = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv3"), *refused])
+        assert (result["failed"], result["error"]) == (True, code), result
+        assert [entry["vm"] for entry in result["blocked"]] == [move["vm"] for move in refused]
+        assert "hv2" in result["msg"]
+    after = fleet.picture()
+    assert [after[host] for host in ("hv2", "hv3")] == [before[host] for host in ("hv2", "hv3")]
+    fleet.assert_all_intact(["a", "rich", "net"], "hv1")
+    fleet.remove("twin")
 
 
 def test_migration_that_takes_too_long_is_cancelled(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:

@@ -153,8 +153,15 @@ class Guests:
 
     def power_off_inside(self, name: str, host: str, delay_s: float = 0) -> None:
         """Let the guest power itself off after `delay_s`, by its agent; returns at once."""
+        self._shut_down(name, host, "powerdown", delay_s)
+
+    def reboot_inside(self, name: str, host: str) -> None:
+        """Let the guest reboot itself, by its agent; returns at once."""
+        self._shut_down(name, host, "reboot", 0)
+
+    def _shut_down(self, name: str, host: str, mode: str, delay_s: float) -> None:
         # The agent does not answer guest-shutdown, so nobody waits for the command.
-        request = shlex.quote(json.dumps({"execute": "guest-shutdown"}))
+        request = shlex.quote(json.dumps({"execute": "guest-shutdown", "arguments": {"mode": mode}}))
         line = f"sleep {delay_s}; timeout 5 virsh qemu-agent-command {shlex.quote(name)} {request}"
         self.lab[host].run(f"setsid sh -c {shlex.quote(line)} </dev/null >/dev/null 2>&1 &")
 

@@ -39,6 +39,15 @@ class HostPaths:
         return self.state / "history.json"
 
     @property
+    def migrations(self) -> Path:
+        """Directory of the records of migrations under way (0700, root)."""
+        return self.state / "migrations"
+
+    def migration(self, uuid: str) -> Path:
+        """The record of one VM's migration."""
+        return self.migrations / f"{uuid}.json"
+
+    @property
     def pool_record(self) -> Path:
         """Which CPU pool the host is in; ``setup`` shows it as ``ansible_local.kvm_fleet_pool``."""
         return self.root / "etc/ansible/facts.d/kvm_fleet_pool.fact"

@@ -18,6 +18,8 @@ from .api import is_error, libvirt, translated
 # Names as in libvirt's enum virDomainState, in its order.
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 INACTIVE_STATES = ("nostate", "shutoff", "crashed")
+# The reason, of running and of paused, for a VM whose post-copy migration broke.
+POST_COPY_FAILED = "postcopy_failed"
 
 # enum virDomainRunningReason, virDomainPausedReason and virDomainShutoffReason.
 _REASONS: Dict[str, Tuple[str, ...]] = {

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import overhead_kib
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.attempt import progress
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.move import move_from_dict
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.watch import progress
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import bounded, remote_endpoint
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cpu import missing_in_message
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import state_of
@@ -115,15 +115,18 @@ def test_progress_is_told_in_percent_and_speed() -> None:
         "data_total": 400 * 1048576,
         "data_remaining": 100 * 1048576,
         "memory_bps": 50 * 1048576,
-        "memory_iteration": 2,
+        "auto_converge_throttle": 30,
+        "downtime": 240,
         "time_elapsed": 6000,
     }
-    assert progress(stats) == {
+    assert progress(stats, rounds=2) == {
         "percent": 75,
         "remaining_kib": 100 * 1024,
         "speed_mib_s": 50.0,
         "eta_s": 2,
         "iteration": 2,
+        "throttle_percent": 30,
+        "expected_downtime_ms": 240,
         "elapsed_ms": 6000,
     }
 
@@ -135,6 +138,8 @@ def test_progress_before_the_first_figures_is_zero() -> None:
         "speed_mib_s": 0.0,
         "eta_s": None,
         "iteration": 0,
+        "throttle_percent": 0,
+        "expected_downtime_ms": None,
         "elapsed_ms": 0,
     }
 

@@ -30,6 +30,8 @@ BY_USER = end("paused", "user")
 HANDED_OVER = end("shutoff", "migrated")
 SHUT_DOWN = end("shutoff", "shutdown")
 POSTCOPY_BROKEN = end("paused", "postcopy_failed")
+BROKEN_JOB = end("paused", "postcopy_failed", job=True)
+BROKEN_THERE = end("running", "postcopy_failed")
 
 TABLE = [
     ("not begun, or failed and cleared up", RUNNING, ABSENT, v.STAYED),
@@ -57,7 +59,12 @@ TABLE = [
     ("known to nobody", ABSENT, ABSENT, v.GONE),
     ("running twice", RUNNING, ARRIVED, v.SPLIT_BRAIN),
     ("running here, paused by a user there", RUNNING, BY_USER, v.SPLIT_BRAIN),
-    ("post-copy broke", POSTCOPY_BROKEN, end("paused", "postcopy_failed"), v.UNKNOWN),
+    ("post-copy broke", POSTCOPY_BROKEN, end("paused", "postcopy_failed"), v.POST_COPY_BROKEN),
+    ("post-copy broke, its job waits", BROKEN_JOB, BROKEN_THERE, v.POST_COPY_BROKEN),
+    ("post-copy broke and the destination died", POSTCOPY_BROKEN, ABSENT, v.UNKNOWN),
+    ("post-copy broke, and its job waits for a silent host", BROKEN_JOB, UNREACHABLE, v.UNKNOWN),
+    ("post-copy broke and the destination cannot be asked", POSTCOPY_BROKEN, UNREACHABLE, v.UNKNOWN),
+    ("post-copy broke and the source died", ABSENT, BROKEN_THERE, v.UNKNOWN),
     ("post-copy under way", end("paused", "postcopy", job=True), end("running", "postcopy"), v.IN_PROGRESS),
     ("the source cannot be asked", UNREACHABLE, ARRIVED, v.UNKNOWN),
 ]
@@ -129,4 +136,9 @@ def test_two_whole_vms_are_always_called_split_brain() -> None:
 def test_a_memory_spread_by_postcopy_is_never_touched() -> None:
     for source, destination in PAIRS:
         if source.in_postcopy or destination.in_postcopy:
-            assert judge(source, destination) in (v.IN_PROGRESS, v.UNKNOWN)
+            found = judge(source, destination)
+            assert found in (v.IN_PROGRESS, v.UNKNOWN, v.POST_COPY_BROKEN)
+            assert found not in TRANSIENT
+            if found == v.POST_COPY_BROKEN:
+                assert source.in_postcopy
+                assert destination.in_postcopy

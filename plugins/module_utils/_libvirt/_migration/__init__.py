@@ -9,5 +9,17 @@
 from .attempt import Options
 from .executor import plan_moves, run_moves
 from .move import Move, move_from_dict
+from .outlook import warnings
+from .transport import COMPRESSIONS, Transport, require_possible
 
-__all__ = ["Move", "Options", "move_from_dict", "plan_moves", "run_moves"]
+__all__ = [
+    "COMPRESSIONS",
+    "Move",
+    "Options",
+    "Transport",
+    "move_from_dict",
+    "plan_moves",
+    "require_possible",
+    "run_moves",
+    "warnings",
+]

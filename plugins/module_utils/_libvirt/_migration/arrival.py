@@ -133,10 +133,23 @@ def _release(sides: Sides, left_behind: Any) -> bool:
     # A definition left on the source would start a second VM at the next boot or by hand.
     if not _is_inactive(left_behind):
         return False
-    keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
-    with translated(f"Removing the definition of VM {sides.move.vm} that the migration left on the source"):
-        left_behind.undefineFlags(keep)
+    _undefine(left_behind, sides.move.vm, "the source")
     return True
+
+
+def clear(sides: Sides) -> bool:
+    """Remove the definition that a migration left at the destination of a VM that runs on its source."""
+    left_behind = sides.destination_domain()
+    if not _is_inactive(left_behind):
+        return False
+    _undefine(left_behind, sides.move.vm, sides.move.destination)
+    return True
+
+
+def _undefine(domain: Any, vm: str, host: str) -> None:
+    keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+    with translated(f"Removing the definition of VM {vm} that the migration left on {host}"):
+        domain.undefineFlags(keep)
 
 
 def _is_inactive(domain: Any) -> bool:

@@ -9,22 +9,26 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
-from ..._domain import migration_blockers
 from ..._errors import FleetError
 from ..._host import files
-from ..._host.machine import on_shared_storage
+from ..._host.journal import Journal
+from ..._migration import Waiting, startable
 from ..api import libvirt, translated
-from ..domains import find, live_xml
-from .attempt import POLL_S, Options, follow
-from .move import Move
+from ..domains import find
+from .attempt import Options
+from .destination import local_address
+from .move import Move, move_from_dict
+from .outlook import forecasts
 from .passage import Passage
+from .preflight import require_migratable
 from .progress import RUN_DIRECTORY, Progress
 from .sides import Peers, Sides, migration_job
+from .watch import POLL_S, Watch, is_broken
 
 # A libvirt daemon gives up on a silent sender after five keepalive answers that do not come, five seconds apart
 # (keepalive_interval and keepalive_count in libvirtd.conf and virtqemud.conf), and then ends the copy.
@@ -49,26 +53,63 @@ def run_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
         settle(peers, options)
         if not moves:
             await_arrivals(peers, options)
-        moves = identified(peers, moves, options)
-        require_migratable(peers, moves, options)
+        moves = _ready(peers, moves, options)
         return _carry_out(peers, moves, options)
 
 
 def _carry_out(peers: Peers, moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
-    progress = Progress()
+    expected = _expected(peers, moves, options)
+    waiting = [_waiting(peers, number, move, options) for number, move in enumerate(moves)]
+    results: Dict[int, Dict[str, Any]] = {}
+    under_way: Dict[Future[Dict[str, Any]], Waiting] = {}
+    progress = Progress({moves[entry.number].vm: entry.size_kib for entry in waiting})
     try:
-        with ThreadPoolExecutor(max_workers=options.concurrency) as pool:
-            return list(pool.map(lambda move: _passage(peers, move, options, progress).run(), moves))
+        with ThreadPoolExecutor(max_workers=options.limits.source) as pool:
+            while waiting or under_way:
+                following = startable(waiting, tuple(under_way.values()), options.limits)
+                while following is not None:
+                    waiting.remove(following)
+                    passage = _passage(peers, moves[following.number], options, progress, expected)
+                    under_way[pool.submit(passage.run)] = following
+                    following = startable(waiting, tuple(under_way.values()), options.limits)
+                for ended in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    results[under_way.pop(ended).number] = ended.result()
     finally:
         progress.end()
+    return [results[number] for number in range(len(moves))]
+
+
+def _waiting(peers: Peers, number: int, move: Move, options: Options) -> Waiting:
+    """Return a move as the queue sees it; its link is the address of this host from which the memory is sent."""
+    domain = Sides(peers, options.source_uri, move).source_domain()
+    with translated(f"Reading the memory of VM {move.vm}"):
+        size_kib = int(domain.maxMemory()) if domain is not None else 0
+    return Waiting(number, move.destination, local_address(move), size_kib)
 
 
 def plan_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
     """Return what ``run_moves`` would do, after the same checks, without touching anything."""
     with _peers() as peers:
-        moves = identified(peers, moves, options)
-        require_migratable(peers, moves, options)
-        return [Passage(Sides(peers, options.source_uri, move), options).plan() for move in moves]
+        moves = _ready(peers, moves, options)
+        expected = _expected(peers, moves, options)
+        return [
+            Passage(Sides(peers, options.source_uri, move), options, forecast=expected.get(move.vm)).plan()
+            for move in moves
+        ]
+
+
+def _expected(peers: Peers, moves: Sequence[Move], options: Options) -> Dict[str, Dict[str, Any]]:
+    return forecasts(peers, moves, options) if options.forecasts and options.begins else {}
+
+
+def _ready(peers: Peers, moves: Sequence[Move], options: Options) -> List[Move]:
+    """Return the moves with what they do not say: the VM's UUID, and all that were begun if none is given."""
+    if not options.begins:
+        begun = [move_from_dict(entry.move) for entry in Journal().entries()]
+        return identified(peers, moves or begun, options)
+    found = identified(peers, moves, options)
+    require_migratable(peers, found, options)
+    return found
 
 
 @contextmanager
@@ -81,18 +122,25 @@ def _peers() -> Iterator[Peers]:
         peers.close()
 
 
-def _passage(peers: Peers, move: Move, options: Options, progress: Progress) -> Passage:
-    sides = Sides(peers, options.source_uri, move)
-    return Passage(sides, options, lambda news: progress.update(move.vm, move.destination, news))
+def _passage(
+    peers: Peers, move: Move, options: Options, progress: Progress, expected: Mapping[str, Dict[str, Any]]
+) -> Passage:
+    def report(news: Mapping[str, Any]) -> None:
+        progress.update(move.vm, move.destination, news)
+
+    return Passage(Sides(peers, options.source_uri, move), options, report, expected.get(move.vm))
 
 
 def identified(peers: Peers, moves: Sequence[Move], options: Options) -> List[Move]:
     """Return the moves with the UUIDs of their VMs: two hosts may each have a VM of the same name."""
     source = peers.get(options.source_uri)
+    # One that has left can be found by what was written down when it did.
+    begun = {str(entry.move["vm"]): entry.uuid for entry in Journal().entries()}
     found = []
     for move in moves:
         domain = find(source, move.key)
-        found.append(move if domain is None else replace(move, uuid=domain.UUIDString()))
+        known = begun.get(move.vm) if domain is None else domain.UUIDString()
+        found.append(replace(move, uuid=move.uuid or known))
     return found
 
 
@@ -101,7 +149,12 @@ def settle(peers: Peers, options: Options) -> None:
     for domain in _leaving(peers.get(options.source_uri)):
         move = Move(vm=domain.name(), uuid=domain.UUIDString(), destination="", uri=options.source_uri)
         sides = Sides(peers, options.source_uri, move)
-        if follow(sides, None, options, lambda _news: None):
+        if is_broken(domain):
+            # Only the same migration, asked for again, can go on with it.
+            continue
+        watch = Watch(sides, options, lambda _news: None)
+        watch.follow()
+        if watch.cancelled:
             raise FleetError(
                 f"A migration of VM {move.vm} that was under way on {options.host} did not end within "
                 f"{options.wait_timeout} seconds and was cancelled; the VM is still here. Run this again.",
@@ -133,36 +186,3 @@ def _jobs(conn: Any) -> List[Tuple[Any, Any]]:
     with translated("Listing the VMs of this host"):
         active = conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return [(domain, migration_job(domain)) for domain in active]
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """A VM that libvirt would refuse to migrate, with its words."""
-
-    vm: str
-    reasons: Tuple[str, ...]
-
-
-def require_migratable(peers: Peers, moves: Sequence[Move], options: Options) -> None:
-    """Raise ``blocked`` naming every VM that libvirt would refuse, before any of them has moved."""
-    blocked = []
-    for move in moves:
-        domain = Sides(peers, options.source_uri, move).source_domain()
-        reasons = blockers_of(domain) if domain is not None and domain.isActive() else ()
-        if reasons:
-            blocked.append(Blocked(move.vm, reasons))
-    if blocked:
-        text = "; ".join(f"{entry.vm}: {', '.join(entry.reasons)}" for entry in blocked)
-        raise FleetError(
-            f"Nothing was migrated from {options.host}, for libvirt would refuse {text}. "
-            "Remove the cause, or shut these VMs down.",
-            "blocked",
-            blocked=[{"vm": entry.vm, "blockers": list(entry.reasons)} for entry in blocked],
-        )
-
-
-def blockers_of(domain: Any) -> Tuple[str, ...]:
-    """Return why libvirt would refuse to migrate a running VM."""
-    with translated(f"Reading the snapshots of VM {domain.name()}"):
-        snapshots = domain.snapshotNum(0)
-    return migration_blockers(live_xml(domain), snapshots=snapshots, shared_path=on_shared_storage)

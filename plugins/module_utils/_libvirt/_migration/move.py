@@ -39,6 +39,19 @@ class Move:
         """What to look the VM up by: its UUID if known, for names can be given twice."""
         return self.uuid or self.vm
 
+    def as_dict(self) -> Dict[str, Any]:
+        """Return the move as ``move_from_dict`` takes it."""
+        return {
+            "vm": self.vm,
+            "uuid": self.uuid,
+            "destination": self.destination,
+            "destination_uuid": self.destination_uuid,
+            "uri": self.uri,
+            "migrate_uri": self.migrate_uri,
+            "pins": None if self.pins is None else self.pins.as_dict(),
+            "following": None if self.following is None else self.following.as_dict(),
+        }
+
     def with_pins(self, xml: str) -> str:
         """Return a definition, live or persistent, with the pins that the VM gets, and their record with them.
 

@@ -8,35 +8,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ..._errors import FleetError
 from ..api import fleet_error, libvirt
-from ..host import host_uuid
+from ..host_cpu import dotted
 from . import verdict as v
 from .arrival import Departure, arrive, depart, is_unfinished
-from .attempt import Attempt, Options, follow, transferred
+from .attempt import Attempt, Options, transferred
+from .destination import require_destination
+from .failures import FAILURES, Failures
 from .recovery import TRANSIENT, recover, settled
 from .sides import Sides
+from .trace import Trace
+from .watch import Watch
 
 # look, migrate, look, recover, look, arrive: more rounds than any sane course takes.
 MAX_ROUNDS = 8
+
+# Releases of libvirt, in thousandths, whose daemon crashes at the destination when a broken post-copy is taken up
+# (seen with 11.3.0 of Debian 13, with virsh as well).
+CRASHES_ON_RESUME = (11003,)
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
 def _tell_nobody(_news: Mapping[str, Any]) -> None:
     """Report of a passage that is only planned."""
-
-
-_FAILURES: Dict[str, str] = {
-    v.STOPPED: "shut down before its migration ended; its definition is where it was. Start it if it should run.",
-    v.GONE: "exists neither on its source nor on its destination; look for it with vm_info on the other hosts.",
-    v.SPLIT_BRAIN: "runs on both hosts at once. Nothing was touched: stop the one whose data you do not want, now.",
-    v.UNKNOWN: "is in a state that cannot be judged, for one of the hosts does not answer or a post-copy migration "
-    "broke. Nothing was touched: bring the host back and run this again.",
-}
 
 
 @dataclass
@@ -46,11 +47,22 @@ class Passage:
     sides: Sides
     options: Options
     report: Report = _tell_nobody
+    forecast: Optional[Dict[str, Any]] = None
     departure: Optional[Departure] = None
     tried: bool = False
-    attached: bool = False
-    expired: bool = False
+    taken_up: bool = False
+    was_off: bool = False
     error: Optional[Exception] = None
+    watch: Optional[Watch] = None
+    found: str = v.UNKNOWN
+    begun: float = field(default_factory=time.monotonic)
+    handled: List[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Find what was written down of this VM."""
+        move = self.sides.move
+        self.trace = Trace(self.sides)
+        self.failures = Failures(move.vm, self.options.host, move.destination, self.options.wait_timeout)
 
     def run(self) -> Dict[str, Any]:
         """Carry the move out and return its result; raises nothing, for other moves go on."""
@@ -72,37 +84,83 @@ class Passage:
 
     def _plan(self) -> Dict[str, Any]:
         self._require_two_hosts()
-        found = v.judge(*self.sides.look())
-        if found in _FAILURES:
-            raise self._impossible(found)
+        self.found = found = v.judge(*self.sides.look())
+        if found == v.STOPPED and self.options.offline:
+            return self._result("already_there" if self._is_off_there() else "would_move")
+        if found in FAILURES and found != v.POST_COPY_BROKEN:
+            raise self.failures.impossible(found)
         if found == v.MOVED:
-            return self._result("would_move" if is_unfinished(self.sides) else "already_there")
-        _require_destination(self.sides, self.sides.source())
+            return self._result(self._would() if is_unfinished(self.sides) else "already_there")
+        if not self.options.begins:
+            pending = found != v.STAYED or self.trace.pending()
+            return self._result("would_reconcile" if pending else "at_source")
+        require_destination(self.sides)
         return self._result("would_move")
 
+    def _would(self) -> str:
+        return "would_move" if self.options.begins else "would_reconcile"
+
     def _run(self) -> Dict[str, Any]:
+        self._finish_earlier()
         silence = self._require_two_hosts()
         for _round in range(MAX_ROUNDS):
-            found = settled(self.sides) if self.tried or self.attached else v.judge(*self.sides.look())
-            self.report({"state": found})
-            if found == v.MOVED:
+            self.found = settled(self.sides) if self.watch else v.judge(*self.sides.look())
+            self.report({"state": self.found})
+            if self.found == v.MOVED:
                 return self._moved()
-            if found == v.IN_PROGRESS:
-                if self.expired:
-                    raise self._not_cancelled()
-                self.attached = True
-                self.expired = follow(self.sides, None, self.options, self.report)
-            elif found == v.STAYED:
-                if self.tried or self.expired:
-                    raise self._refused()
-                if silence is not None:
-                    raise silence
-                self._migrate()
-            elif found in _FAILURES:
-                raise self._impossible(found)
-            else:
-                self._recover()
+            if self.found == v.STAYED and not self.options.begins:
+                return self._stayed()
+            if self.found == v.STOPPED and self._is_off_there():
+                return self._moved()
+            self._go_on(silence)
         raise FleetError(f"VM {self.sides.move.vm} did not come to rest on either host.", "not_recovered")
+
+    def _go_on(self, silence: Optional[FleetError]) -> None:
+        """Do what the last look asks for; raises where nothing can be done, or nothing more."""
+        if self.found == v.STAYED:
+            if self.tried or (self.watch and self.watch.cancelled):
+                self._end_trace()
+                raise self.failures.refused(self.watch, self.error)
+            if silence is not None:
+                raise silence
+            self._migrate()
+            return
+        if self.found == v.IN_PROGRESS:
+            if self.watch and self.watch.cancelled:
+                raise self.failures.not_cancelled(self.watch)
+            self.handled.append(self.found)
+            self._follow()
+        elif self.found == v.POST_COPY_BROKEN and not self.taken_up and silence is None:
+            self.handled.append(self.found)
+            self._take_up()
+        elif self.found in (v.STOPPED, v.GONE):
+            self._go_on_off(silence)
+        elif self.found in FAILURES:
+            raise self.failures.impossible(self.found)
+        else:
+            self._recover()
+
+    def _go_on_off(self, silence: Optional[FleetError]) -> None:
+        """Send a VM that is off if it may be sent; one that was shut down on its way is somebody's will."""
+        if self.found == v.STOPPED and self._may_go_off():
+            if silence is not None:
+                raise silence
+            self._migrate()
+            return
+        self._end_trace()
+        raise self.failures.refused(self.watch, self.error) if self.was_off else self.failures.impossible(self.found)
+
+    def _is_off_there(self) -> bool:
+        """Whether a VM that is off has arrived: only its destination has a definition of it."""
+        source, destination = self.sides.look()
+        there = destination.state is not None and destination.persistent
+        return self.options.offline and there and source.reachable and source.state is None
+
+    def _may_go_off(self) -> bool:
+        if self.tried or not (self.options.offline and self.options.begins):
+            return False
+        source = self.sides.source_domain()
+        return source is not None and not source.isActive()
 
     def _require_two_hosts(self) -> Optional[FleetError]:
         """Raise unless both ends are the hosts they should be: the same one asked twice would look like two VMs.
@@ -110,7 +168,7 @@ class Passage:
         Returns why the destination does not answer, for then the VM is judged by what the source says.
         """
         try:
-            _require_destination(self.sides, self.sides.source())
+            require_destination(self.sides)
         except FleetError as error:
             if error.code in ("wrong_host", "same_host"):
                 raise
@@ -120,51 +178,78 @@ class Passage:
     def _recover(self) -> None:
         found = settled(self.sides)
         if found in TRANSIENT:
+            self.handled.append(found)
             recover(self.sides, found)
 
     def _migrate(self) -> None:
         domain = self.sides.source_domain()
-        source = self.sides.source()
-        host_uuid = _require_destination(self.sides, source)
-        self.departure = depart(domain, host_uuid, self.options.host, self.options.record_home)
+        here, there = require_destination(self.sides)
+        self.trace.begin(domain.UUIDString(), there)
+        self.departure = depart(domain, here, self.options.host, self.options.record_home)
         attempt = Attempt(domain, self.sides.move, self.options)
-        self.tried = True
+        self.tried, self.was_off = True, not domain.isActive()
         attempt.start()
-        self.expired = follow(self.sides, attempt, self.options, self.report)
+        self._follow(attempt)
         self.error = attempt.error
+
+    def _take_up(self) -> None:
+        """Send the rest of a VM's memory after its post-copy broke."""
+        self.taken_up = True
+        release = self.sides.destination().getLibVersion()
+        if release // 1000 in CRASHES_ON_RESUME:
+            raise self.failures.cannot_resume(dotted(release))
+        attempt = Attempt(self.sides.source_domain(), self.sides.move, self.options, resumes=True)
+        attempt.start()
+        self._follow(attempt)
+        self.error = attempt.error
+
+    def _follow(self, attempt: Optional[Attempt] = None) -> None:
+        self.watch = Watch(self.sides, self.options, self.report)
+        self.watch.follow(attempt)
 
     def _moved(self) -> Dict[str, Any]:
         mended = arrive(self.sides, self.departure)
-        figures = transferred(self.sides.destination_domain()) if self.tried or self.attached else {}
-        acted = self.tried or self.attached or bool(mended)
-        return self._result("moved" if acted else "already_there", mended=mended, **figures)
+        figures = transferred(self.sides.destination_domain()) if self.watch else {}
+        self.trace.forget()
+        acted = self.watch is not None or bool(mended) or bool(self.handled)
+        outcome = "moved" if self.options.begins else "reconciled"
+        return self._result(outcome if acted else "already_there", mended=mended, **figures)
 
-    def _impossible(self, found: str) -> FleetError:
-        move = self.sides.move
-        return FleetError(
-            f"VM {move.vm} on its way from {self.options.host} to {move.destination} {_FAILURES[found]}",
-            _CODES.get(found, found),
+    def _stayed(self) -> Dict[str, Any]:
+        """Return that the VM runs on its source, where nothing of a migration is left at either end."""
+        mended = ["destination_definition"] if self.trace.clear() else []
+        return self._result("reconciled" if mended or self.handled else "at_source", mended=mended)
+
+    def _end_trace(self) -> None:
+        # A destination that is silent now is cleared by a later run, which the journal tells of it.
+        with suppress(FleetError, libvirt.libvirtError):
+            self.trace.clear()
+
+    def _finish_earlier(self) -> None:
+        """Finish what an earlier run began for this VM to another host; it may run there, or be on its way.
+
+        Raises unless the VM then runs on its source: beginning another migration could make two of it. A host that it
+        was sent to may be silent then, for a source that runs the VM has not handed it over.
+        """
+        earlier = self.trace.earlier()
+        if earlier is None:
+            return
+        passage = Passage(self.sides.of(earlier), replace(self.options, begins=False), self.report)
+        ended = passage.run()
+        if passage.found == v.STAYED:
+            return
+        if ended["outcome"] == "failed":
+            raise FleetError(ended["msg"], ended["error"])
+        raise FleetError(
+            f"VM {earlier.vm} is not on {self.options.host}, for an earlier migration has brought it to "
+            f"{earlier.destination}. Ask for its moves from there, or plan again.",
+            "moved_elsewhere",
         )
 
-    def _not_cancelled(self) -> FleetError:
-        return FleetError(
-            f"The migration of VM {self.sides.move.vm} to {self.sides.move.destination} took longer than "
-            f"{self.options.wait_timeout} seconds and cannot be cancelled; it may still end well. Run this again.",
-            "timeout",
-        )
-
-    def _refused(self) -> FleetError:
-        move = self.sides.move
-        where = f"VM {move.vm} did not migrate to {move.destination} and is still on {self.options.host}"
-        if self.expired:
-            return FleetError(
-                f"{where}: not finished within {self.options.wait_timeout} seconds, so it was cancelled. "
-                "Raise wait_timeout or bandwidth_mib_s, or migrate it when it is less busy.",
-                "timeout",
-            )
-        if self.error is None:
-            return FleetError(f"{where}, though libvirt reported success.", "migration_failed")
-        return fleet_error(self.error, where, "migration_failed")
+    def _runs_on(self) -> Optional[str]:
+        """Return the host that runs the VM, as both hosts proved by the last look; ``None`` if they did not."""
+        places = {v.MOVED: self.sides.move.destination, v.STAYED: self.options.host}
+        return places.get(self.found)
 
     def _failed(self, error: FleetError) -> Dict[str, Any]:
         move = self.sides.move
@@ -179,32 +264,14 @@ class Passage:
             "source": self.options.host,
             "destination": move.destination,
             "outcome": outcome,
+            "runs_on": self._runs_on(),
+            "seconds": round(time.monotonic() - self.begun, 1),
             "downtime_ms": None,
-            "total_ms": None,
-            "transferred_kib": None,
+            "transferred_mib": None,
+            "iterations": self.watch.rounds if self.watch else 0,
+            "throttle_percent": self.watch.throttle_percent if self.watch else 0,
+            "forecast": self.forecast,
             **facts,
         }
         self.report({"state": outcome, "downtime_ms": result["downtime_ms"], "msg": result.get("msg")})
         return result
-
-
-_CODES = {v.STOPPED: "vm_stopped", v.GONE: "vm_unknown", v.UNKNOWN: "state_unknown"}
-
-
-def _require_destination(sides: Sides, source: Any) -> str:
-    """Return the source's host UUID after the destination proved to be the host it should be."""
-    here, there = host_uuid(source), host_uuid(sides.destination())
-    move = sides.move
-    if move.destination_uuid and there != move.destination_uuid:
-        raise FleetError(
-            f"{move.uri} leads to host {there}, but {move.destination} is {move.destination_uuid}; "
-            "correct its address.",
-            "wrong_host",
-        )
-    if here == there:
-        raise FleetError(
-            f"{move.destination} ({move.uri}) has the same libvirt host UUID {here} as {sides.move.vm}'s present host; "
-            "name another host, or give each its own host_uuid in libvirtd.conf.",
-            "same_host",
-        )
-    return here

@@ -21,11 +21,15 @@ PROGRESS_FILE = RUN_DIRECTORY / "migrate.progress"
 
 
 class Progress:
-    """The latest word on every VM of this run, written whole each time so that a reader never sees a part."""
+    """The latest word on every VM of this run, written whole each time so that a reader never sees a part.
 
-    def __init__(self, path: Path = PROGRESS_FILE) -> None:
+    ``sizes_kib`` is the memory of all VMs that are to move.
+    """
+
+    def __init__(self, sizes_kib: Mapping[str, int], path: Path = PROGRESS_FILE) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._sizes_kib = dict(sizes_kib)
         self._vms: Dict[str, Dict[str, Any]] = {}
         self._write()
 
@@ -40,4 +44,6 @@ class Progress:
         files.remove(self._path)
 
     def _write(self) -> None:
-        files.write_text(self._path, json.dumps({"vms": self._vms}) + "\n", mode=0o600)
+        waiting = {vm: size for vm, size in self._sizes_kib.items() if vm not in self._vms}
+        known = {"vms": self._vms, "waiting_kib": waiting}
+        files.write_text(self._path, json.dumps(known) + "\n", mode=0o600)

@@ -64,6 +64,10 @@ class Sides:
         self._source_uri = source_uri
         self.move = move
 
+    def of(self, move: Move) -> Sides:
+        """Return the sides of another move from the same source."""
+        return Sides(self._peers, self._source_uri, move)
+
     def source(self) -> Any:
         """Return the connection to the source."""
         return self._peers.get(self._source_uri)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from ..domains import DomainState
+from ..domains import POST_COPY_FAILED, DomainState
 
 # How a VM relates to its move. The texts are part of the module's results.
 MOVED = "moved"
@@ -27,6 +27,7 @@ SOURCE_PAUSED = "source_paused"
 DESTINATION_PAUSED = "destination_paused"
 BOTH_PAUSED = "both_paused"
 SOURCE_NOT_RELEASED = "source_not_released"
+POST_COPY_BROKEN = "post_copy_broken"
 STOPPED = "stopped"
 GONE = "gone"
 SPLIT_BRAIN = "split_brain"
@@ -62,7 +63,12 @@ class End:
     @property
     def in_postcopy(self) -> bool:
         """Whether the VM's memory is spread over both hosts."""
-        return self.state is not None and self.state.reason in ("postcopy", "postcopy_failed")
+        return self.state is not None and self.state.reason in ("postcopy", POST_COPY_FAILED)
+
+    @property
+    def in_broken_postcopy(self) -> bool:
+        """Whether this end waits for the rest of the memory to be sent again."""
+        return self.state is not None and self.state.reason == POST_COPY_FAILED
 
     @property
     def whole(self) -> bool:
@@ -75,7 +81,7 @@ def judge(source: End, destination: End) -> str:
     if not source.reachable:
         return UNKNOWN
     if source.in_postcopy or destination.in_postcopy:
-        return IN_PROGRESS if source.job else UNKNOWN
+        return _judge_postcopy(source, destination)
     if source.job and source.active:
         return IN_PROGRESS
     if source.whole:
@@ -83,6 +89,13 @@ def judge(source: End, destination: End) -> str:
     if source.in_migration_pause:
         return _judge_paused_source(destination)
     return _judge_inactive_source(source, destination)
+
+
+def _judge_postcopy(source: End, destination: End) -> str:
+    if source.in_broken_postcopy or destination.in_broken_postcopy:
+        # Only with both parts of the memory can it be taken up again. Its job goes on for ever.
+        return POST_COPY_BROKEN if source.in_postcopy and destination.in_postcopy else UNKNOWN
+    return IN_PROGRESS if source.job else UNKNOWN
 
 
 def _judge_whole_source(destination: End) -> str:
