@@ -11,8 +11,8 @@ HOSTS ?= 3
 ARGS ?=
 
 # Scenarios of molecule by the kind of hosts in their lab
-POD_SCENARIOS := maintenance cpu_pool pinning_pods
-MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning
+POD_SCENARIOS := maintenance cpu_pool pinning_pods migration_transport
+MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)
@@ -36,7 +36,7 @@ CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
 FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-machines
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
-	molecule-pods molecule-machines bench bench-pinning lab lab-down demo venv sync build clean distclean
+	molecule-pods molecule-machines bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -98,6 +98,9 @@ bench: venv sync ## Measure the planner against first-fit and an exact solver
 
 bench-pinning: venv sync ## Measure pinning of many VMs against loops of virsh, in the laboratory (root)
 	python -m tests.bench.pinning $(ARGS)
+
+bench-migration: venv sync ## Measure migration of many VMs against loops of virsh, in the laboratory (root)
+	python -m tests.bench.migration $(ARGS)
 
 lab: venv sync ## Start a laboratory (root; KIND=pod or machine, HOSTS=3)
 	python -m tests.lab up --kind $(KIND) --hosts $(HOSTS) $(ARGS)
