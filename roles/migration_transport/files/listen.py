@@ -10,6 +10,7 @@ libvirt takes the first free port of its range, so this takes the last: a migrat
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -62,6 +63,8 @@ def main() -> None:
         sys.exit(f"All ports from {first} to {last} are taken, by migrations or by another program.")
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
+    # The terminal that Ansible may have given goes away with this process, perhaps before the copy has left it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.fork():
         return
     os.setsid()
