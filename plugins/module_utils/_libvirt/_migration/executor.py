@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 from ..._errors import FleetError
 from ..._host import files
 from ..._host.journal import Journal
-from ..._migration import Waiting, startable
+from ..._migration import POLICIES, Waiting, startable
 from ..api import libvirt, translated
 from ..domains import find
 from .attempt import Options
@@ -145,20 +145,24 @@ def identified(peers: Peers, moves: Sequence[Move], options: Options) -> List[Mo
 
 
 def settle(peers: Peers, options: Options) -> None:
-    """Wait for migrations that leave this host already, whoever began them; cancel one that takes too long."""
+    """Wait for migrations that leave this host already, whoever began them; cancel one that takes too long.
+
+    Only those of the collection are helped to converge: others have their own settings.
+    """
     for domain in _leaving(peers.get(options.source_uri)):
         move = Move(vm=domain.name(), uuid=domain.UUIDString(), destination="", uri=options.source_uri)
         sides = Sides(peers, options.source_uri, move)
         if is_broken(domain):
             # Only the same migration, asked for again, can go on with it.
             continue
-        watch = Watch(sides, options, lambda _news: None)
+        ours = Journal().find(domain.UUIDString()) is not None
+        watch = Watch(sides, options if ours else replace(options, schedule=POLICIES["legacy"]), lambda _news: None)
         watch.follow()
         if watch.cancelled:
             raise FleetError(
-                f"A migration of VM {move.vm} that was under way on {options.host} did not end within "
-                f"{options.wait_timeout} seconds and was cancelled; the VM is still here. Run this again.",
-                "timeout",
+                f"A migration of VM {move.vm} that was under way on {options.host} did not end in time and was "
+                f"cancelled (wait_timeout is {options.wait_timeout} seconds); the VM is still here. Run this again.",
+                watch.cancelled,
             )
 
 
