@@ -33,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the time; only one of them has full hosts, which keep the CPUs busy.
 FAST := lint types py39 unit
 CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
-FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-machines
+FULL := $(CHECKS) --then integration --lane machines molecule-machines molecule-pods
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
 	molecule-pods molecule-machines bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
