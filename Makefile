@@ -13,6 +13,8 @@ ARGS ?=
 # Scenarios of molecule by the kind of hosts in their lab
 POD_SCENARIOS := maintenance cpu_pool pinning_pods migration_transport
 MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
+# Those that prepare hosts from nothing take so long that `make test` leaves them out
+LONG_SCENARIOS := migration_transport hypervisor
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)
@@ -36,7 +38,7 @@ CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
 FULL := $(CHECKS) --then integration --lane machines molecule-machines molecule-pods
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
-	molecule-pods molecule-machines bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
+	molecule-pods molecule-machines molecule-long bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -91,7 +93,10 @@ molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance 
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done
 
 molecule-pods molecule-machines: venv sync
-	@$(MAKE) molecule SCENARIO="$(filter $(SCENARIO),$(if $(filter %-pods,$@),$(POD_SCENARIOS),$(MACHINE_SCENARIOS)))"
+	@$(MAKE) molecule SCENARIO="$(filter-out $(LONG_SCENARIOS),$(filter $(SCENARIO),$(if $(filter %-pods,$@),$(POD_SCENARIOS),$(MACHINE_SCENARIOS))))"
+
+molecule-long: venv sync ## Test the roles that prepare hosts, which `make test` leaves out (root)
+	@$(MAKE) molecule SCENARIO="$(LONG_SCENARIOS)"
 
 bench: venv sync ## Measure the planner against first-fit and an exact solver
 	python -m tests.bench.planner $(ARGS)
