@@ -77,7 +77,8 @@ def test_a_destination_in_maintenance_refuses_and_takes_it_afterwards(lab: Lab, 
     entered = ansible.module("hv2", "host_maintenance", state="entered", id="x", reason="new memory")
     assert not entered["failed"], entered
     if entered["restart_required"]:
-        lab.faults.restart_libvirtd("hv2")
+        lab.faults.kill_libvirtd("hv2")
+        lab.faults.start_libvirtd("hv2")
     result = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv2")])
     assert (result["failed"], result["error"]) == (True, "migration_failed"), result
     assert "maintenance" in result["msg"]
