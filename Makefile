@@ -13,8 +13,8 @@ ARGS ?=
 # Scenarios of molecule by the kind of hosts in their lab
 POD_SCENARIOS := maintenance cpu_pool pinning_pods migration_transport
 MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
-# Those that prepare hosts from nothing take so long that `make test` leaves them out
-LONG_SCENARIOS := migration_transport hypervisor
+# Those that prepare or reboot hosts again and again take so long that `make test` leaves them out
+LONG_SCENARIOS := migration_transport hypervisor cpu_pool_kvm
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)
@@ -35,9 +35,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the time; only one of them has full hosts, which keep the CPUs busy.
 FAST := lint types py39 unit
 CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
-FULL := $(CHECKS) --then integration --lane machines molecule-machines molecule-pods
+FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-machines integration-flows
 
-.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration machines molecule \
+# Tests of whole playbooks, which have a lab of their own beside the others
+FLOWS := $(wildcard tests/integration/test_maintenance*.py tests/integration/test_rollout.py tests/integration/test_pool_lease.py)
+PYTEST_LAB = pytest --verbose --durations=20 --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
+
+.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration integration-flows soak machines molecule \
 	molecule-pods molecule-machines molecule-long bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
@@ -84,10 +88,16 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 	python -m tests.tools.sanity $(ARGS)
 
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
-	pytest tests/integration --verbose --durations=20 --junitxml=$(BUILD)/reports/integration/pytest.xml $(ARGS)
+	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) tests/integration/test_soak.py)
+
+integration-flows: venv sync ## Test playbooks against real libvirt in the laboratory (root)
+	KVM_FLEET_TEST_LAB=$${KVM_FLEET_TEST_LAB:-it}f $(PYTEST_LAB) $(FLOWS)
+
+soak: venv sync ## Maintain hosts with a random fault in each round (root; ROUNDS=3, SEED=8)
+	KVM_FLEET_SOAK_ROUNDS=$(ROUNDS) KVM_FLEET_SOAK_SEED=$(SEED) pytest -s tests/integration/test_soak.py $(ARGS)
 
 machines: venv sync ## Test modules on full hosts of the laboratory (root)
-	pytest tests/machines --verbose --durations=20 --junitxml=$(BUILD)/reports/machines/pytest.xml $(ARGS)
+	$(PYTEST_LAB) tests/machines
 
 molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done

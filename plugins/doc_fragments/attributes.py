@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes that every module states; each module gives its own C(support)."""
+    """Attributes that every module states; each gives its own C(support), or takes a further fragment."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -18,6 +18,18 @@ attributes:
   idempotent:
     description:
       - When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+"""
+
+    # For modules that change something.
+    FULL = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
 """
 
     # For modules that only look.

@@ -34,6 +34,12 @@ options:
       - In a playbook V(migration.uri) is C(qemu+ssh://root@ADDRESS/system) with the inventory's address unless given.
     type: dict
     default: {}
+  copy_storage:
+    description:
+      - Do not count disks that are not on shared storage among the blockers of VMs, for migrations that copy them
+        (O(virtops.kvm_fleet.vm_migrate#module:copy_storage)).
+    type: bool
+    default: false
   snapshot_dir:
     description:
       - A directory on the controller. The snapshot part is written there to a private file C(HOST.json) and is not
@@ -138,6 +144,7 @@ SPEC = ArgumentSpec(
     {
         "host": {"type": "str"},
         "settings": {"type": "dict", "default": {}},
+        "copy_storage": {"type": "bool", "default": False},
         "snapshot_dir": {"type": "path"},
     }
 )
@@ -151,7 +158,7 @@ def work(module: AnsibleModule) -> Outcome:
         cpus = CpuTable(conn)
         found = read_host_cpu(conn)
         host = read_host(conn, name, params["settings"], cpus, found)
-        vms = read_vms(conn, name, host.get("cpu"), cpus)
+        vms = read_vms(conn, name, host.get("cpu"), cpus, params["copy_storage"])
     facts = {"host": host, "snapshot": part(cpus, [host], vms), "cpu_models": models_data(found.offer)}
     if "cpu" in host:
         facts["cpu_xml"] = cpus.entries[host["cpu"]]["xml"]

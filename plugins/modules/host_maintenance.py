@@ -146,6 +146,18 @@ already_completed:
   returned: success
   type: bool
   sample: false
+already_entered:
+  description:
+    - Whether the host was in the maintenance O(id) before this task.
+    - V(false) when no O(id) was given.
+  returned: success
+  type: bool
+  sample: true
+previous_id:
+  description: The maintenance in which the host was before this task, or V(null).
+  returned: success
+  type: str
+  sample: kernel-6.12.57
 cordon:
   description: The state of the cordon hook.
   returned: success
@@ -284,6 +296,8 @@ def work(module: AnsibleModule) -> Outcome:
     facts = {
         "maintenance": None if after.mark is None else after.mark.to_data(),
         "already_completed": maintenance.is_completed(before.mark, before.history, request.id),
+        "already_entered": maintenance.is_entered(before.mark, request.id),
+        "previous_id": None if before.mark is None else before.mark.id,
         "cordon": {"installed": after.hook == hook.CURRENT, "active": active},
         "restart_required": active is False or (module.check_mode and after.cordoned and before.hook == hook.ABSENT),
         "service": hook.daemon_service(hook.process_names(paths)),

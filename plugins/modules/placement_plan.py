@@ -42,11 +42,14 @@ options:
       - V(options) may hold V(stay_in_pool) (default V(true)), V(exclude_hosts), V(move_manual) (default V(true);
         V(false) refuses VMs with migration mode V(manual)), V(max_extra_moves) (how many moves there may be of VMs
         that make room or wait on a third host, by default any number), V(max_hosts_down) (of a pool in one wave of a
-        rollout), V(best_effort) (default V(false); V(true) returns the moves of a drain that cannot succeed as a
-        whole), V(weights) (factors of preferences by name), V(concurrency) (migrations of a host at once, for
+        rollout), V(pinned), V(best_effort) (default V(false); V(true) returns the moves of a drain that cannot succeed
+        as a whole), V(weights) (factors of preferences by name), V(concurrency) (migrations of a host at once, for
         estimates, default V(2)), V(service_s) (time to service the hosts of a wave, for estimates, default V(0)),
         V(node_limit) (effort of a search, default V(20000)) and V(max_age_s) (from when on a part of the snapshot
         counts as old, default V(900)).
+      - V(pinned) of these is for drains and rollouts, and for VMs that cannot move because of their migration mode
+        V(pinned) or of blockers. With V(fail) (the default) they have no destination, with V(shutdown) they are shut
+        down while their host is serviced, and with V(skip) their hosts are left out.
     type: dict
   request_path:
     description:
@@ -90,7 +93,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 feasible:
-  description: Whether every VM of the question has a destination.
+  description: Whether every VM that has to move has a destination.
   returned: success
   type: bool
 counts:
@@ -107,8 +110,14 @@ counts:
     moves:
       description: Number of moves in all steps.
       type: int
+    shutdowns:
+      description: Number of VMs that are shut down in all waves.
+      type: int
     unplaced:
       description: Number of VMs without a destination.
+      type: int
+    skipped:
+      description: Number of hosts that are left out.
       type: int
     warnings:
       description: Number of warnings in the answer.
@@ -126,12 +135,14 @@ plan:
       description: The question that was answered.
       type: str
     feasible:
-      description: Whether every VM has a destination.
+      description: Whether every VM that has to move has a destination.
       type: bool
     waves:
       description:
         - V(hosts) that are ready after the wave, V(steps) with V(moves), V(refill_steps) (what comes back when the
-          hosts have been serviced) and V(estimated_s).
+          hosts have been serviced), V(shutdowns) and V(estimated_s).
+        - V(shutdowns) are VMs that are shut down after the moves and start again, in this order, when the hosts have
+          been serviced, each with V(vm), V(uuid), V(host), V(priority) and the V(reasons) why it cannot move.
         - A move has V(vm), V(uuid), V(source), V(destination), V(destination_uuid), V(uri), V(migrate_uri), V(pins)
           (V(null) keeps them), V(estimated_s) and V(purpose).
         - V(purpose) is V(asked), V(room) (the VM makes room for others), V(detour) (it waits there for its next move)
@@ -147,6 +158,12 @@ plan:
         - VMs without a destination, each with V(vm), V(uuid), V(host), V(reasons) and V(rejected), which counts hosts
           by the code of their reason. Of very many reasons some of each code are listed.
         - A reason has V(host) (V(null) when it holds everywhere), V(code), V(text) and its numbers.
+      type: list
+      elements: dict
+    skipped:
+      description:
+        - With V(pinned=skip), hosts of the question that are left out, each with V(host), and in V(vms) the V(vm),
+          V(uuid) and V(reasons) of those that cannot move.
       type: list
       elements: dict
     bounds:

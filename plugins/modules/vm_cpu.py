@@ -20,13 +20,6 @@ description:
   - Everything is checked before the first definition is written. Each is read again just before it is written, so a VM
     that has left the host stays away and is reported in RV(vms[].skipped), and read back afterwards, for libvirt may
     change or drop what it is given. A failure in the middle names the VMs that were written already.
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
@@ -143,6 +136,7 @@ options:
       migratable: *migratable
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 seealso:
   - module: virtops.kvm_fleet.cpu_baseline

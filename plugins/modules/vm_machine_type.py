@@ -16,13 +16,6 @@ description:
   - Everything is checked before the first definition is written. Each is read again just before it is written and read
     back afterwards. If a device has another address then, or is gone, or anything else fails, what was written already
     is changed back.
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
@@ -72,6 +65,7 @@ options:
         required: true
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 notes:
   - The types are those of the host's default emulator for the architecture of the VM.

@@ -117,6 +117,7 @@ options:
   bandwidth_mib_s:
     description:
       - The most that each migration may send, in MiB/s. Without it libvirt sets no limit.
+      - With O(copy_storage) it is the limit of each disk, and then of the memory.
     type: int
   post_copy_bandwidth_mib_s:
     description:
@@ -188,7 +189,7 @@ options:
   tunnelled:
     description:
       - Send the memory through libvirt's own connection, which is slower, but needs no port beside libvirt's.
-      - Not possible with O(tls), O(parallel_connections) or post-copy.
+      - Not possible with O(tls), O(parallel_connections), O(copy_storage) or post-copy.
     type: bool
     default: false
   forecast:
@@ -205,6 +206,19 @@ options:
   offline:
     description:
       - Also move VMs that are off, which is to move their definitions. Their disks must be on shared storage.
+    type: bool
+    default: false
+  copy_storage:
+    description:
+      - Copy the disks of running VMs that are not on shared storage, together with the memory. Without it such disks
+        keep a VM where it is.
+      - A disk is copied if it is a V(raw) or V(qcow2) file that only this VM writes to and that has no backing file.
+        Block devices are taken for shared, as by libvirt, and are not copied.
+      - The destination must have an active storage pool of the same name, or for a path one whose volumes are in the
+        same directory, with room and without a volume of that name. Nothing is overwritten.
+      - What is made there is removed again if the VM stays. The files at the source are never removed after a move;
+        RV(migrations[].left_volumes) names them.
+      - Not possible with O(tunnelled). Disks of VMs that are off are not copied.
     type: bool
     default: false
   record_home:
@@ -295,7 +309,7 @@ migrations:
       description: How long the VM stood still, in milliseconds, as libvirt measured it.
       type: int
     transferred_mib:
-      description: How much was sent, in MiB.
+      description: How much was sent, in MiB; of disks that were copied as much as libvirt told last.
       type: float
     iterations:
       description: How often the VM's memory was gone through after the first time, as last seen while it was sent.
@@ -313,9 +327,16 @@ migrations:
     mended:
       description:
         - What the migration had lost or left and was put right (V(definition), V(autostart), V(following),
-          V(source_definition), V(destination_definition)).
+          V(source_definition), V(destination_definition), V(destination_volumes)).
       type: list
       elements: str
+    left_volumes:
+      description:
+        - The files of disks that no VM uses any more, each with its C(host) and C(path).
+        - After a move with O(copy_storage) those at the source. After a failure those that were made at the destination
+          and could not be proved to be unused.
+      type: list
+      elements: dict
     error:
       description: Code of the failure, for programs.
       type: str
@@ -408,6 +429,7 @@ SPEC = ArgumentSpec(
         "forecast": {"type": "bool", "default": True},
         "show_progress": {"type": "bool"},
         "offline": {"type": "bool", "default": False},
+        "copy_storage": {"type": "bool", "default": False},
         "record_home": {"type": "bool", "default": True},
     }
 )
@@ -442,7 +464,7 @@ def options_of(params: Dict[str, Any], run_command: Run) -> Options:
     )
     names = ("bandwidth_mib_s", "post_copy_bandwidth_mib_s", "parallel_connections", "compression", "tls", "tunnelled")
     transport = Transport(**{name: params[name] for name in names})
-    require_possible(transport, schedule)
+    require_possible(transport, schedule, params["copy_storage"])
     with connection(params["uri"]) as conn:
         host = host_name(conn, params["host"])
     limits = Limits(params["concurrency"], params["concurrency_per_destination"], params["concurrency_per_link"])
@@ -456,6 +478,7 @@ def options_of(params: Dict[str, Any], run_command: Run) -> Options:
         record_home=params["record_home"],
         begins=params["state"] == "migrated",
         offline=params["offline"],
+        copy_storage=params["copy_storage"],
         forecasts=params["forecast"],
         run=run_command,
     )

@@ -19,13 +19,6 @@ description:
   - The memory of a running VM stays where it is, but for memory that is bound with V(restrictive) before and after.
     RV(vms[].restart_or_migrate_required) tells when it is elsewhere than it should be.
   - A VM whose pins already are what its policy asks for keeps them, even if others were better by now. See O(repin).
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
@@ -149,6 +142,7 @@ options:
     type: str
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 seealso:
   - module: virtops.kvm_fleet.host_isolation

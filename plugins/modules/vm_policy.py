@@ -16,13 +16,6 @@ description:
     priorities.
   - Options that are not given stay as they are. Of several VMs either all get what is asked for or none; what was
     written before a failure is changed back.
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
@@ -97,6 +90,7 @@ options:
     type: str
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 seealso:
   - module: virtops.kvm_fleet.placement_plan

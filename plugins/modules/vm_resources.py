@@ -16,13 +16,6 @@ description:
   - Everything is checked before the first definition is written. Each is read again just before it is written and read
     back afterwards, for libvirt corrects some of what does not fit together without a word. A failure in the middle
     changes back what was written already.
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   name:
     description:
@@ -104,6 +97,7 @@ options:
       drop_pins: *drop
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 seealso:
   - module: virtops.kvm_fleet.vm_cpu

@@ -123,12 +123,13 @@ class Ansible:
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback_plugins"),
-            "ANSIBLE_CALLBACKS_ENABLED": "record",
+            "ANSIBLE_CALLBACKS_ENABLED": "record,keep_modules",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_SSH_ARGS": SSH,
             "ANSIBLE_TIMEOUT": "15",
+            "KEEP_MODULES": str(folder / "modules"),
         }
 
     def start(self, playbook: str, *arguments: str, variables: Optional[Mapping[str, Any]] = None) -> Job:

@@ -24,6 +24,8 @@ CASES: List[Tuple[str, Dict[str, Any], str]] = [
     ("vm_pinning", {"name": "a", "policy": "dedicated"}, "claims"),
     ("host_maintenance", {"state": "entered", "id": "kernel", "reason": "New kernel"}, "already_completed"),
     ("host_maintenance", {"state": "left", "id": "kernel", "completed": True}, "maintenance"),
+    ("pool_lease", {"state": "held", "run": "nightly", "purpose": "New kernel"}, "granted"),
+    ("pool_lease", {"state": "released", "run": "nightly"}, "holder"),
 ]
 
 
@@ -57,11 +59,11 @@ def assert_four_steps(four: Four) -> None:
 @pytest.mark.parametrize(("module", "options", "key"), CASES, ids=[f"{case[0]}-{n}" for n, case in enumerate(CASES)])
 def test_four_steps(ansible: Ansible, fleet: Fleet, module: str, options: Dict[str, Any], key: str) -> None:
     fleet.have(guest("a", autostart=True))
-    undo = {"vm_policy": ("home", "here"), "host_maintenance": ("state", "entered")}
-    if options.get("home") == "none" or options.get("state") == "left":
+    undo = {"vm_policy": ("home", "here"), "host_maintenance": ("state", "entered"), "pool_lease": ("state", "held")}
+    if options.get("home") == "none" or options.get("state") in ("left", "released"):
         # Something must be there to be taken away.
         name, value = undo[module]
-        start = {key: options[key] for key in ("name", "id") if key in options}
+        start = {key: options[key] for key in ("name", "id", "run") if key in options}
         assert not ansible.module("hv1", module, **{name: value}, **start)["failed"]
     four = four_steps(ansible, fleet, module, options)
     assert_four_steps(four)

@@ -10,7 +10,15 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from tests.integration.fleet import CLEARING_S, CRAWL_MIB_S, Fleet, guest, kill_module, power_off_inside
+from tests.integration.fleet import (
+    CLEARING_S,
+    CRAWL_MIB_S,
+    PATIENCE_S,
+    Fleet,
+    guest,
+    kill_module,
+    power_off_inside,
+)
 from tests.integration.runner import Ansible, Job, task
 from tests.lab import Lab
 from tests.lab.shell import wait_for
@@ -55,6 +63,24 @@ def test_vm_runs_on_once_and_the_same_task_finishes(lab: Lab, ansible: Ansible, 
     assert not again["failed"], again
     fleet.assert_intact_and_once("a", "hv2")
     assert ansible.module("hv2", "vm_info", name=["a"])["vms"][0]["autostart"]
+
+
+def test_a_vm_paused_so_that_it_converges_goes_on_when_the_link_is_cut(
+    lab: Lab, ansible: Ansible, fleet: Fleet
+) -> None:
+    fleet.have(guest("a"))
+    steps = [{"after": 0, "action": "pause"}]
+    job = start_slow(ansible, fleet, convergence_steps=steps, auto_converge=False)
+    wait_for("the pause", lambda: lab["hv1"].virsh("domstate", "a") == "paused", PATIENCE_S)
+    lab.faults.cut_link("hv2")
+    (found,) = job.wait().results
+    assert (found.status, found.result["error"]) == ("failed", "migration_failed"), found
+    assert "run this again" in found.result["msg"]
+    fleet.repair()
+    fleet.assert_intact_and_once("a", "hv1", CLEARING_S)
+    again = ansible.module("hv1", "vm_migrate", moves=[fleet.move("a", "hv2")])
+    assert not again["failed"], again
+    fleet.assert_intact_and_once("a", "hv2")
 
 
 def test_vm_that_shuts_itself_down_while_it_migrates_is_reported(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from ._addresses import devices_of, differing_addresses, missing_addresses, moved_devices
-from ._blockers import migration_blockers
+from ._blockers import UNSHARED, migration_blockers
 from ._change import with_cpu, with_pinning, with_policy
 from ._devices import Disk
 from ._following import Following, own_pins, threads_on
@@ -32,6 +32,14 @@ from ._policy import (
     policy_of_domain,
     policy_to_xml,
 )
+from ._power import (
+    SHUTDOWN_KEY,
+    SHUTDOWN_URI,
+    agent_is_connected,
+    check_maintenance,
+    shutdown_from_xml,
+    shutdown_to_xml,
+)
 from ._resources import Resources, ResourceWish, Topology, resources_of
 from ._resources_xml import resources_text, with_resources
 
@@ -43,6 +51,9 @@ __all__ = [
     "METADATA_URI",
     "MIGRATION_MODES",
     "PLACING",
+    "SHUTDOWN_KEY",
+    "SHUTDOWN_URI",
+    "UNSHARED",
     "Disk",
     "Domain",
     "Following",
@@ -62,6 +73,8 @@ __all__ = [
     "Topology",
     "VcpuPin",
     "Vcpus",
+    "agent_is_connected",
+    "check_maintenance",
     "devices_of",
     "differing_addresses",
     "given_pins",
@@ -83,6 +96,8 @@ __all__ = [
     "resources_of",
     "resources_text",
     "same_pins",
+    "shutdown_from_xml",
+    "shutdown_to_xml",
     "threads_on",
     "with_cpu",
     "with_machine",

@@ -22,6 +22,9 @@ from .. import _xml
 from .._cpu import cpu_from_element, required
 from ._devices import disks_of
 
+# How libvirt refuses a disk that the destination does not see.
+UNSHARED = "Migration without shared storage is unsafe"
+
 
 @dataclass(frozen=True)
 class _Facts:
@@ -136,7 +139,7 @@ def unshared_disks(root: _xml.Element, shared_path: Callable[[str], bool]) -> It
         local = disk.type == "nvme" or (disk.type == "file" and not shared_path(disk.source or ""))
         if local and not disk.read_only:
             place = disk.source if disk.type == "file" else "NVMe"
-            yield f"Migration without shared storage is unsafe ({disk.target}: {place})"
+            yield f"{UNSHARED} ({disk.target}: {place})"
 
 
 _RULES: Tuple[Callable[[_xml.Element, _Facts], Iterator[str]], ...] = (

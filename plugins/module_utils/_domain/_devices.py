@@ -13,13 +13,23 @@ from typing import FrozenSet, Iterator, Optional, Tuple
 
 from .. import _xml
 
+# What makes a disk more than the content of one image, and how to say so.
+_PECULIAR = (
+    ("backingStore[@type]", "a backing file"),
+    ("encryption", "encryption by QEMU"),
+    ("source/encryption", "encryption by QEMU"),
+    ("source/slices", "a slice of an image"),
+    ("source/dataStore", "a data file of its own"),
+)
+
 
 @dataclass(frozen=True)
 class Disk:
     """A disk, CD-ROM or floppy. ``source`` is a path, or a pool's or network image's name; ``None`` for an empty drive.
 
     ``type`` is libvirt's (file, block, dir, network, volume, nvme, vhostuser, vhostvdpa). ``backing`` holds the files
-    below the top of the image chain, as far as libvirt states them.
+    below the top of the image chain, as far as libvirt states them. ``optional`` is an image that may be missing when
+    the VM arrives (``startupPolicy``). ``peculiar`` names what an image of the same size and format would not have.
     """
 
     target: str
@@ -32,6 +42,9 @@ class Disk:
     shareable: bool = False
     transient: bool = False
     cache: Optional[str] = None
+    format: Optional[str] = None
+    optional: bool = False
+    peculiar: Tuple[str, ...] = ()
 
     @property
     def storage(self) -> FrozenSet[str]:
@@ -68,6 +81,9 @@ def _disk(disk: _xml.Element) -> Disk:
         shareable=disk.find("shareable") is not None,
         transient=disk.find("transient") is not None,
         cache=_xml.find_attribute(disk, "driver", "cache"),
+        format=_xml.find_attribute(disk, "driver", "type"),
+        optional=_xml.find_attribute(disk, "source", "startupPolicy") in ("optional", "requisite"),
+        peculiar=tuple(words for path, words in _PECULIAR if disk.find(path) is not None),
     )
 
 

@@ -11,8 +11,8 @@ It survives what kills the run that wrote it, and proves what an unfinished migr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .._errors import FleetError
 from . import files
@@ -22,14 +22,31 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
+class CopiedDisk:
+    """A volume that the migration makes at the destination for the file ``source`` of this host.
+
+    Without ``made`` nobody knows whether it came to that.
+    """
+
+    pool: str
+    name: str
+    path: str
+    source: str
+    made: bool = False
+
+
+@dataclass(frozen=True)
 class Begun:
     """A migration: ``move`` as ``vm_migrate`` takes it, with ``uuid`` and ``destination_uuid``.
 
     ``defined_there`` tells that the destination had a definition of the VM before, which then is not the migration's.
+    ``disks`` are the volumes made there, ``runtime_id`` is libvirt's number of the VM as it ran here meanwhile.
     """
 
     move: Mapping[str, Any]
     defined_there: bool
+    disks: Tuple[CopiedDisk, ...] = ()
+    runtime_id: Optional[int] = None
 
     @property
     def uuid(self) -> str:
@@ -49,8 +66,20 @@ class Journal:
         files.make_directory(self._paths.migrations, mode=0o700)
         before = self.find(begun.uuid)
         same = before is not None and before.move["destination_uuid"] == begun.move["destination_uuid"]
-        defined = begun.defined_there if before is None or not same else before.defined_there
-        record = {"version": VERSION, "defined_there": defined, "move": dict(begun.move)}
+        if before is not None and same:
+            begun = replace(before, move=begun.move)
+        self._write(begun)
+
+    def note_disks(self, uuid: str, disks: Sequence[CopiedDisk], runtime_id: Optional[int]) -> None:
+        """Note which volumes a migration that began makes at its destination; raises ``bad_record``."""
+        begun = self.find(uuid)
+        if begun is not None:
+            self._write(replace(begun, disks=tuple(disks), runtime_id=runtime_id))
+
+    def _write(self, begun: Begun) -> None:
+        record = {"version": VERSION, "defined_there": begun.defined_there, "move": dict(begun.move)}
+        if begun.disks:
+            record.update(disks=[asdict(disk) for disk in begun.disks], runtime_id=begun.runtime_id)
         files.write_record(self._paths.migration(begun.uuid), record)
 
     def end(self, uuid: str) -> None:
@@ -70,7 +99,11 @@ class Journal:
             raise files.bad_record(path, "it does not say which VM was sent where")
         if move["uuid"] != uuid:
             raise files.bad_record(path, f"it is about the VM {move['uuid']}")
-        return Begun(move, defined_there)
+        disks, runtime_id = record.get("disks", []), record.get("runtime_id")
+        if not isinstance(disks, list) or not all(_is_disk(disk) for disk in disks):
+            raise files.bad_record(path, "it does not say which volumes were made")
+        known = runtime_id if isinstance(runtime_id, int) else None
+        return Begun(move, defined_there, tuple(CopiedDisk(**disk) for disk in disks), known)
 
     def entries(self) -> List[Begun]:
         """Return all migrations, by UUID; raises ``bad_record``."""
@@ -89,3 +122,9 @@ class Journal:
 def _is_complete(move: Dict[str, Any]) -> bool:
     needed = ("vm", "uuid", "destination", "destination_uuid", "uri")
     return all(isinstance(move.get(key), str) and move[key] for key in needed)
+
+
+def _is_disk(disk: Any) -> bool:
+    texts = ("pool", "name", "path", "source")
+    known = isinstance(disk, dict) and sorted(disk) == sorted((*texts, "made")) and isinstance(disk["made"], bool)
+    return known and all(isinstance(disk[key], str) and disk[key] for key in texts)

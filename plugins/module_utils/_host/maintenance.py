@@ -114,6 +114,11 @@ def leave(mark: Optional[Mark], history: History, maintenance_id: Optional[str],
     return history.with_completed(finished, now)
 
 
+def is_entered(mark: Optional[Mark], maintenance_id: Optional[str]) -> bool:
+    """Return whether the host is in this maintenance."""
+    return mark is not None and mark.id == maintenance_id
+
+
 def is_completed(mark: Optional[Mark], history: History, maintenance_id: Optional[str]) -> bool:
     """Return whether the host is through with a maintenance: on record, and not in it again."""
     if maintenance_id is None:

@@ -39,6 +39,11 @@ class HostPaths:
         return self.state / "history.json"
 
     @property
+    def lease(self) -> Path:
+        """Which run works with the host's pool at present."""
+        return self.state / "lease.json"
+
+    @property
     def migrations(self) -> Path:
         """Directory of the records of migrations under way (0700, root)."""
         return self.state / "migrations"

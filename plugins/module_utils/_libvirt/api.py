@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Optional
 
 from .._errors import FleetError
+from .causes import TLS, brief, cause_of
 
 __all__ = ["LIBVIRT_IMPORT_ERROR", "fleet_error", "is_error", "libvirt", "require_libvirt", "translated"]
 
@@ -49,7 +50,11 @@ def fleet_error(error: Exception, doing: str, code: str = "libvirt", **facts: An
     """Return a ``FleetError`` that says what was being done and keeps libvirt's own words and code."""
     words = getattr(error, "get_error_message", lambda: None)() or str(error)
     number = getattr(error, "get_error_code", lambda: None)()
-    return FleetError(f"{doing}: {words}", code, libvirt_code=number, libvirt_message=words, **facts)
+    text = f"{doing}: {brief(words)}"
+    # Whoever shows or refuses a certificate is up.
+    if code == "libvirtd_down" and cause_of(words, (TLS,)):
+        text, code = f"{text}. {TLS.step}.", TLS.code
+    return FleetError(text, code, libvirt_code=number, libvirt_message=words, **facts)
 
 
 @contextmanager

@@ -93,6 +93,20 @@ def get_each(conn: Any, names: Sequence[str]) -> List[Any]:
     return domains
 
 
+def is_defined(domain: Any, required: bool = False) -> bool:
+    """Return whether a VM has a persistent definition; raises ``vm_transient`` for one without if it is required."""
+    name = str(domain.name())
+    with translated(f"Reading VM {name}"):
+        persistent = bool(domain.isPersistent())
+    if required and not persistent:
+        raise FleetError(
+            f"VM {name} is transient: it has no definition to be changed. Define it first, or leave it out.",
+            "vm_transient",
+            vm=name,
+        )
+    return persistent
+
+
 def definition(domain: Any) -> str:
     """Return the persistent definition with its secrets, fit to be defined again; never return it to a user."""
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .. import _xml
 from .._domain import machine_types_of
@@ -25,6 +25,8 @@ from .._topology import Cell, format_cpuset, from_capabilities
 from .api import libvirt, translated
 from .host_cpu import HostCpu, possible_presets, read_host_cpu, versions
 from .snapshot import CpuTable, without_unknown
+
+_SUBSETS = {"x86_64": ("i686",)}
 
 # What the inventory may say about a host; everything else is observed.
 SETTINGS = (
@@ -103,6 +105,11 @@ def host_uuid(conn: Any) -> str:
 def uuid_in(capabilities: str) -> str:
     """Return the host UUID in a capabilities document."""
     return _xml.find_text(_xml.parse(capabilities), "host/uuid") or ""
+
+
+def described_archs(arch: str) -> Tuple[str, ...]:
+    """Return the architectures of guests that have the CPU models and machine types of a host of this one."""
+    return (arch, *_SUBSETS.get(arch, ()))
 
 
 def own_cpu(conn: Any, cpus: CpuTable) -> Optional[str]:

@@ -23,12 +23,11 @@ from .._domain import (
 )
 from .._errors import FleetError
 from .api import translated
-from .domains import definition, get_each, live_xml, running_xml
+from .domains import definition, get_each, is_defined, live_xml, running_xml
+from .host import described_archs
 from .undo import Undo, all_or_nothing, redefine
 
 NEWEST = "newest"
-# Architectures whose machine types are those of another one.
-_SUBSETS = {"x86_64": ("i686",)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class _Planner:
         self._types: Dict[str, MachineTypes] = {}
         self._available_on = available_on
         # What hosts list is for guests of their own architecture.
-        self._listed = (arch, *_SUBSETS.get(arch, ()))
+        self._listed = described_archs(arch)
 
     def _types_of(self, arch: str) -> MachineTypes:
         if arch not in self._types:
@@ -231,17 +230,8 @@ def _missing(vm: str, machine: str, hosts: List[str]) -> FleetError:
 
 def _read(domain: Any, changing: bool) -> Tuple[str, Optional[str]]:
     """Return the definition of a VM, or what stands for it in a transient one, and what it runs with."""
-    name = str(domain.name())
-    with translated(f"Reading VM {name}"):
-        persistent = domain.isPersistent()
-    if persistent:
+    if is_defined(domain, required=changing):
         return definition(domain), running_xml(domain)
-    if changing:
-        raise FleetError(
-            f"VM {name} is transient: it has no definition to be changed. Define it first, or leave it out.",
-            "vm_transient",
-            vm=name,
-        )
     xml = live_xml(domain)
     return xml, xml
 

@@ -13,10 +13,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .. import _xml
 from .._domain import Domain, Resources, ResourceWish, parse_domain, resources_of, resources_text, with_resources
-from .._errors import FleetError
 from .._topology import format_cpuset
 from .api import translated
-from .domains import definition, get_each, running_xml
+from .domains import definition, get_each, is_defined, running_xml
 from .undo import all_or_nothing, redefine
 
 # QEMU gives memory in pieces of this size, so that a running VM may have a little more than its definition says.
@@ -84,20 +83,12 @@ def set_resources(conn: Any, wishes: Sequence[Wish], check_mode: bool) -> List[R
 
 
 def _plan(domain: Any, wish: Wish, pages: Mapping[int, int]) -> ResourceChange:
-    name = str(domain.name())
-    with translated(f"Reading VM {name}"):
-        persistent = domain.isPersistent()
-    if not persistent:
-        raise FleetError(
-            f"VM {name} is transient: it has no definition to be changed. Define it first, or leave it out.",
-            "vm_transient",
-            vm=name,
-        )
+    is_defined(domain, required=True)
     found = definition(domain)
     wanted = wish.change(found)
     parsed = parse_domain(wanted)
     resources = resources_of(parsed)
-    change = ResourceChange(name, parsed.uuid, resources_text(found), resources_text(wanted), resources)
+    change = ResourceChange(str(domain.name()), parsed.uuid, resources_text(found), resources_text(wanted), resources)
     warnings = _warnings(parsed, wish, pages) if change.changed else ()
     return replace(change, difference=_difference(domain, resources), warnings=warnings)
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from .._cpu import parse_cpu
 from .._domain import PLACING, Domain, Policy, migration_blockers, migration_mode, overhead_kib, parse_domain
@@ -17,15 +17,13 @@ from .._host.machine import on_shared_storage
 from .._pinning import policy_of
 from .api import is_error, libvirt, translated
 from .domains import DomainState, saved_xml, state_of
+from .host import described_archs
 from .snapshot import CpuTable, without_unknown
-
-# Architectures whose guests have the CPU models and machine types of the host's.
-_SUBSETS = {"x86_64": ("i686",)}
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """What libvirt tells about all domains in a few calls."""
+    """What libvirt tells about all domains in a few calls; ``moves_with`` tells of a file that it keeps no VM here."""
 
     states: Dict[str, DomainState]
     autostart: FrozenSet[str]
@@ -33,13 +31,19 @@ class _Listing:
     snapshots: FrozenSet[str]
     saved: FrozenSet[str]
     arch: str
+    moves_with: Callable[[str], bool]
 
 
-def read_vms(conn: Any, host: str, host_cpu: Optional[str], cpus: CpuTable) -> List[Dict[str, Any]]:
-    """Return the snapshot's entries for all domains of this host by name, and enter their CPUs into ``cpus``."""
+def read_vms(
+    conn: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, copy_storage: bool = False
+) -> List[Dict[str, Any]]:
+    """Return the snapshot's entries for all domains of this host by name, and enter their CPUs into ``cpus``.
+
+    With ``copy_storage`` files on storage that is not shared keep no VM from migrating.
+    """
     with translated("Listing the VMs"):
         domains = conn.listAllDomains()
-        listing = _list(conn)
+        listing = _list(conn, copy_storage)
     records = []
     for domain in domains:
         try:
@@ -51,7 +55,7 @@ def read_vms(conn: Any, host: str, host_cpu: Optional[str], cpus: CpuTable) -> L
     return sorted(records, key=lambda record: str(record["name"]))
 
 
-def _list(conn: Any) -> _Listing:
+def _list(conn: Any, copy_storage: bool) -> _Listing:
     def uuids(flags: int) -> FrozenSet[str]:
         return frozenset(domain.UUIDString() for domain in conn.listAllDomains(flags))
 
@@ -67,7 +71,12 @@ def _list(conn: Any) -> _Listing:
         saved=uuids(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
         # virNodeInfo.model is the name of the architecture.
         arch=str(conn.getInfo()[0]),
+        moves_with=_any_file if copy_storage else on_shared_storage,
     )
+
+
+def _any_file(_path: str) -> bool:
+    return True
 
 
 def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, listing: _Listing) -> Dict[str, Any]:
@@ -76,9 +85,9 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
     state = listing.states.get(parsed.uuid, DomainState("nostate", "unknown"))
     saved = parsed.uuid in listing.saved and not state.active
     resuming = _resuming(domain, parsed) if saved else parsed
-    foreign = parsed.arch not in (listing.arch, *_SUBSETS.get(listing.arch, ()))
+    foreign = parsed.arch not in described_archs(listing.arch)
     snapshots = domain.snapshotNum(0) if parsed.uuid in listing.snapshots else 0
-    blockers = migration_blockers(xml, snapshots=snapshots, shared_path=on_shared_storage) if state.active else ()
+    blockers = migration_blockers(xml, snapshots=snapshots, shared_path=listing.moves_with) if state.active else ()
     defined = None
     if state.active and parsed.uuid in listing.persistent:
         defined = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))

@@ -14,9 +14,13 @@ from .schedule import Schedule, Step, counted
 
 
 class Course:
-    """The steps that one migration has still before it. A migration that is tried again needs a new one."""
+    """The steps that one migration has still before it. A migration that is tried again needs a new one.
+
+    ``rounds`` is how often memory was gone through after the first time, whether or not all of these count.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
+        self.rounds = 0
         self._left: List[Step] = list(schedule.steps)
         self._first: Optional[Tuple[int, float]] = None
 
@@ -29,7 +33,7 @@ class Course:
         """
         if post_copy:
             self._left = []
-        rounds = self._rounds(iteration, elapsed_s)
+        rounds = self._count(iteration, elapsed_s)
         due: List[Step] = []
         while rounds is not None and self._left and self._left[0].after <= rounds:
             step = self._left.pop(0)
@@ -39,8 +43,8 @@ class Course:
             due = [step]
         return tuple(due)
 
-    def _rounds(self, iteration: int, elapsed_s: float) -> Optional[int]:
-        """Return how many rounds are complete, ``None`` before the first begins.
+    def _count(self, iteration: int, elapsed_s: float) -> Optional[int]:
+        """Return how many of the complete rounds count, ``None`` before the first begins.
 
         The count is 1 in the first round. It may include rounds of migrations that were cancelled, and what is left of
         such a one may be seen before the count starts anew, so it is the lowest one that is counted from. From QEMU 9.2
@@ -51,4 +55,5 @@ class Course:
         if self._first is None:
             return None
         first, since = self._first
-        return counted(iteration - first, elapsed_s - since)
+        self.rounds = max(0, iteration - first)
+        return counted(self.rounds, elapsed_s - since)

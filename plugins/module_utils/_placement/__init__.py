@@ -9,13 +9,13 @@
 Read top to bottom: ``snapshot`` and ``request`` turn JSON into values, ``question`` says what is asked;
 ``constraints``, ``weights`` and ``resources`` are the rules. ``build`` makes a ``problem`` of blocks of VMs and hosts
 in reach. ``solve`` finds who goes where in a ``room`` (``direct``, ``make_room``, ``exact``, ``exact_cp``,
-``explore``) and puts the moves in ``order``. ``one_wave``, ``rollout`` and ``rebalance`` are the questions, ``planner``
-chooses among them and completes the ``answer``.
+``explore``) and puts the moves in ``order``. ``pinned`` says what becomes of VMs that cannot move. ``one_wave``,
+``rollout`` and ``rebalance`` are the questions, ``planner`` chooses among them and completes the ``answer``.
 """
 
 from __future__ import annotations
 
-from .answer import Answer, Candidates, Move, Shortage, Unplaced, Wave, counts
+from .answer import Answer, Candidates, Move, Shortage, Shutdown, Skipped, Unplaced, Wave, counts
 from .model import Cpu, Home, Host, Shape, Snapshot, Vm
 from .planner import answer, plan
 from .reasons import Reason
@@ -35,6 +35,8 @@ __all__ = [
     "Request",
     "Shape",
     "Shortage",
+    "Shutdown",
+    "Skipped",
     "Snapshot",
     "Unplaced",
     "Vm",

@@ -53,16 +53,49 @@ class Move:
 
 
 @dataclass(frozen=True)
+class StayingVm:
+    """A VM that cannot move, and why."""
+
+    vm: str
+    uuid: Optional[str]
+    reasons: Tuple[Reason, ...]
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {**vars(self), "reasons": [reason.as_dict() for reason in self.reasons]}
+
+
+@dataclass(frozen=True)
+class Shutdown(StayingVm):
+    """A VM that is shut down while its host is serviced, and starts there again when the host is back."""
+
+    host: str
+    priority: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A host that is left out because of VMs on it that cannot move."""
+
+    host: str
+    vms: Tuple[StayingVm, ...]
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {"host": self.host, "vms": [vm.as_dict() for vm in self.vms]}
+
+
+@dataclass(frozen=True)
 class Wave:
     """Hosts that are ready (empty, or refilled) after the steps; moves of one step are safe at once, in any order.
 
-    ``refill_steps`` follow when the hosts have been worked on. ``estimated_s`` is for all of it.
+    ``shutdowns`` follow the steps; the VMs start again, in this order, when the hosts have been worked on.
+    ``refill_steps`` come after that. ``estimated_s`` is for all moves and the service.
     """
 
     hosts: Tuple[str, ...]
     steps: Tuple[Tuple[Move, ...], ...]
     estimated_s: float = 0.0
     refill_steps: Tuple[Tuple[Move, ...], ...] = ()
+    shutdowns: Tuple[Shutdown, ...] = ()
 
     @property
     def moves(self) -> Tuple[Move, ...]:
@@ -72,6 +105,7 @@ class Wave:
         return {
             "hosts": list(self.hosts),
             "steps": _steps(self.steps),
+            "shutdowns": [item.as_dict() for item in self.shutdowns],
             "refill_steps": _steps(self.refill_steps),
             "estimated_s": self.estimated_s,
         }
@@ -165,7 +199,8 @@ class Answer:
     """The plan.
 
     ``search`` is ``found``, ``exhausted`` (no complete plan exists) or ``limit`` (none was found within the effort).
-    ``balance`` is the lowest and the highest memory load before and after a rebalance.
+    ``balance`` is the lowest and the highest memory load before and after a rebalance. ``skipped`` are hosts of the
+    question that the plan leaves alone.
     """
 
     question: str
@@ -180,11 +215,12 @@ class Answer:
     loads: Tuple[Dict[str, Any], ...] = ()
     candidates: Tuple[Candidates, ...] = ()
     balance: Optional[Dict[str, Dict[str, float]]] = None
+    skipped: Tuple[Skipped, ...] = ()
     warnings: Tuple[Dict[str, Any], ...] = ()
 
     @property
     def feasible(self) -> bool:
-        """Whether every VM of the question has a destination."""
+        """Whether every VM that has to move has a destination."""
         return not self.unplaced
 
     def _gap(self) -> Dict[str, Any]:
@@ -203,6 +239,7 @@ class Answer:
             "feasible": self.feasible,
             "waves": [wave.as_dict() for wave in self.waves],
             "unplaced": [item.as_dict() for item in self.unplaced],
+            "skipped": [item.as_dict() for item in self.skipped],
             "bounds": dict(vars(self.bounds)),
             "totals": dict(vars(self.totals)),
             "gap": self._gap(),
@@ -218,12 +255,14 @@ class Answer:
 
 
 def counts(answer: Mapping[str, Any]) -> Dict[str, int]:
-    """Return how many waves, steps, moves, unplaced VMs and warnings an answer (JSON) has."""
+    """Return how many waves, steps, moves, shutdowns, unplaced VMs, skipped hosts and warnings an answer has."""
     steps = [step for wave in answer["waves"] for step in (*wave["steps"], *wave["refill_steps"])]
     return {
         "waves": len(answer["waves"]),
         "steps": len(steps),
         "moves": sum(len(step["moves"]) for step in steps),
+        "shutdowns": sum(len(wave["shutdowns"]) for wave in answer["waves"]),
         "unplaced": len(answer["unplaced"]),
+        "skipped": len(answer["skipped"]),
         "warnings": len(answer["warnings"]),
     }

@@ -18,6 +18,7 @@ from .estimate import Bounds, transfer_bound
 from .exact import EXHAUSTED, FOUND
 from .model import Snapshot, Vm
 from .moves import duration, moves_of
+from .pinned import shutdowns
 from .question import home_of, question_of
 from .request import Request
 from .shortage import shortage
@@ -36,7 +37,7 @@ def one_wave(request: Request, snapshot: Snapshot) -> Answer:
     proven = bool(stuck) or (lacking is not None and lacking.proof is not None)
     unplaced = of_problem(problem, stuck, solution, lacking)
     without_place = [*(item.vm for item in stuck), *(problem.vms[vm] for vm in solution.missing)]
-    waves = _waves(request, solution, without_place)
+    waves = _waves(request, snapshot, solution, without_place)
     vms = [*(item.vm for item in stuck), *problem.vms]
     hosts = {host.name: host for host in snapshot.hosts}
     few = {
@@ -65,7 +66,7 @@ def one_wave(request: Request, snapshot: Snapshot) -> Answer:
     )
 
 
-def _waves(request: Request, solution: Solution, without_place: Sequence[Vm]) -> Tuple[Wave, ...]:
+def _waves(request: Request, snapshot: Snapshot, solution: Solution, without_place: Sequence[Vm]) -> Tuple[Wave, ...]:
     """Return one wave with all steps.
 
     A drain that cannot succeed touches nothing unless asked to; the VMs of the other questions do not depend on each
@@ -81,4 +82,6 @@ def _waves(request: Request, solution: Solution, without_place: Sequence[Vm]) ->
         return ()
     ready = tuple(host.name for host in request.hosts if host.name not in failed)
     steps = moves_of(solution)
-    return (Wave(ready, steps, duration(solution)),) if ready or steps else ()
+    # What is not going to be empty needs nothing shut down.
+    asleep = shutdowns(snapshot, ready, request.options) if request.question == "drain" else ()
+    return (Wave(ready, steps, duration(solution), shutdowns=asleep),) if ready or steps else ()

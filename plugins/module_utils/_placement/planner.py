@@ -16,6 +16,7 @@ from .answer import Answer
 from .loads import loads, vms_of
 from .model import Host, Snapshot, Vm
 from .one_wave import one_wave
+from .pinned import without_skipped
 from .question import question_of
 from .rebalance import rebalance
 from .request import Request, parse
@@ -35,12 +36,14 @@ def plan(request: Any, snapshot: Any, now_s: Optional[int] = None) -> Dict[str, 
 
 def answer(request: Request, snapshot: Snapshot, now_s: Optional[int] = None) -> Answer:
     """Return the answer to a request about a snapshot; the same input gives the same answer."""
+    request, skipped = without_skipped(request, snapshot)
     found = _ANSWERS[request.question](request, snapshot)
     moves = [move for wave in found.waves for move in wave.moves]
     pairs = list(zip(vms_of(moves, snapshot), moves))
     vms, hosts = _considered(request, snapshot)
     return replace(
         found,
+        skipped=skipped,
         loads=loads(pairs, snapshot),
         warnings=(
             *warnings.of_moves(pairs, {host.name: host for host in snapshot.hosts}),

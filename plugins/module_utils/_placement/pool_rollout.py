@@ -12,12 +12,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from .answer import Unplaced
+from .answer import Shutdown, Unplaced
 from .build import build
 from .cell_warnings import of_cells
 from .exact import EXHAUSTED, FOUND
 from .model import Home, Snapshot, Vm
 from .moves import MoveSteps, after, duration, moves_of
+from .pinned import shutdowns
 from .question import Question, drain_of
 from .request import Request
 from .shortage import shortage
@@ -42,6 +43,7 @@ class Part:
     seconds: float
     pace: Tuple[float, ...]
     refill_pace: Tuple[float, ...] = ()
+    shutdowns: Tuple[Shutdown, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class PoolRollout:
         # Hosts with a VM that had no place even alone; they take the places of others in a wave for nothing.
         self.doubtful: Set[str] = set()
         self.waiting = [host.name for host in pool.serviced]
+        self.asleep = {vm.key for vm in pool.asleep}
 
     def run(self) -> List[Part]:
         """Return the waves; hosts that are in none are among the failures."""
@@ -139,12 +142,14 @@ class PoolRollout:
         """Return the pool as it is now, with the hosts that still wait."""
         names = {host.name for host in self.pool.hosts}
         hosts = [host for host in self.snapshot.hosts if host.name in names]
-        vms = [vm for vm in (*self.snapshot.vms, *self.snapshot.leftovers) if vm.host in names and vm.active]
+        there = [vm for vm in (*self.snapshot.vms, *self.snapshot.leftovers) if vm.host in names and vm.active]
+        # Those that are shut down never move, so they stay the same.
+        vms = [vm for vm in there if vm.key not in self.asleep]
         return replace(self.pool, hosts=hosts, vms=vms).only(self.waiting)
 
     def _fewest_vms(self) -> List[str]:
         """Return the hosts that wait, those with few VMs first."""
-        counts = Counter(vm.host for vm in self.snapshot.vms if vm.active)
+        counts = Counter(vm.host for vm in self.snapshot.vms if vm.active and vm.key not in self.asleep)
         return sorted(self.waiting, key=lambda host: (host in self.doubtful, counts[host], host))
 
     def _wave(self, hosts: Sequence[str]) -> Union[Part, str]:
@@ -198,17 +203,18 @@ class PoolRollout:
         self.ready.update(hosts)
         self.report.warnings.extend(of_cells(solution))
         away = _in_service(after(solution, before), hosts)
-        seconds = duration(solution)
+        seconds, asleep = duration(solution), shutdowns(before, hosts, self.request.options)
         if self.request.refill != "home":
             self.snapshot = away
-            return Part(hosts, moves_of(solution), (), seconds, _pace(solution))
+            return Part(hosts, moves_of(solution), (), seconds, _pace(solution), shutdowns=asleep)
         back, missing = self._back(before, away)
         self.report.nodes += back.nodes
         self.report.warnings.extend(of_cells(back))
         self.report.left_behind.extend(missing)
         self.snapshot = after(back, away) if missing else _in_service(before, hosts)
         seconds += duration(back)
-        return Part(hosts, moves_of(solution), _called_back(moves_of(back)), seconds, _pace(solution), _pace(back))
+        steps, refill_steps = moves_of(solution), _called_back(moves_of(back))
+        return Part(hosts, steps, refill_steps, seconds, _pace(solution), _pace(back), asleep)
 
     def _back(self, before: Snapshot, away: Snapshot) -> Tuple[Solution, Tuple[Unplaced, ...]]:
         """Return how the VMs come back to where they were."""

@@ -13,6 +13,7 @@ from typing import Callable, FrozenSet, Iterator, Optional, Sequence, Tuple
 
 from .constraints import vm_reasons
 from .model import Host, Snapshot, Vm
+from .pinned import is_shut_down
 from .request import Options, Request
 
 Within = Callable[[Vm], Optional[FrozenSet[str]]]
@@ -47,10 +48,11 @@ def question_of(request: Request, snapshot: Snapshot) -> Question:
 
 
 def drain_of(hosts: FrozenSet[str], snapshot: Snapshot, options: Options) -> Question:
-    """Return the question how to empty hosts."""
+    """Return the question how to empty hosts; VMs that are shut down meanwhile stay where they are."""
     more = options.max_extra_moves != 0
     # A leftover keeps its host from being empty, so it is named as well.
     vms = tuple(vm for vm in (*snapshot.vms, *snapshot.leftovers) if vm.host in hosts and vm.active)
+    vms = tuple(vm for vm in vms if not is_shut_down(vm, options))
     return Question(vms, lambda vm: None, options, hosts, makes_room=more, parks=more)
 
 

@@ -18,6 +18,8 @@ from .weights import WEIGHTS
 
 QUESTIONS = ("drain", "place", "refill", "rollout", "rebalance")
 REFILLS = ("home", "leapfrog", "none")
+# What is done about VMs that cannot move, where hosts are taken out of service.
+PINNED = ("fail", "shutdown", "skip")
 
 # Where the snapshot comes from is the caller's business; the planner accepts the keys and reads neither.
 KEYS = ("version", "question", "hosts", "vms", "refill", "max_moves", "options", "snapshot", "snapshot_path")
@@ -34,7 +36,7 @@ class Options:
     ``node_limit`` bounds each search. ``max_extra_moves`` bounds the moves beyond one for each VM of the question,
     ``None`` does not. ``weights`` are factors by the weights' names. ``concurrency`` is how many moves a host has at
     once, for estimates, ``service_s`` how long hosts of one wave are worked on, and ``max_hosts_down`` how many these
-    are at most. ``max_age_s`` is for warnings only.
+    are at most. ``pinned`` is one of ``PINNED``. ``max_age_s`` is for warnings only.
     """
 
     stay_in_pool: bool = True
@@ -48,6 +50,7 @@ class Options:
     concurrency: int = DEFAULT_CONCURRENCY
     service_s: int = 0
     max_hosts_down: Optional[int] = None
+    pinned: str = "fail"
 
 
 OPTIONS = tuple(each.name for each in fields(Options))
@@ -136,6 +139,7 @@ def _options(given: Optional[Fields], snapshot: Snapshot) -> Options:
         "concurrency": _positive(given, "concurrency"),
         "service_s": given.whole("service_s", "seconds"),
         "max_hosts_down": _positive(given, "max_hosts_down"),
+        "pinned": given.choice("pinned", PINNED),
     }
     return replace(Options(), **{key: value for key, value in found.items() if value is not None})
 

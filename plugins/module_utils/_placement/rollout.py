@@ -20,6 +20,7 @@ from .estimate import Bounds
 from .exact import EXHAUSTED, FOUND, LIMIT
 from .model import Host, Snapshot
 from .moves import MoveSteps
+from .pinned import in_order
 from .pool_rollout import Part, Report, best_rollout
 from .request import Request
 from .wave_bounds import Pool, moves_bound, pools, seconds_bound, wave_bound
@@ -111,6 +112,7 @@ def _side_by_side(parts: Sequence[Optional[Part]], service_s: int) -> Wave:
         steps=_zipped([part.steps for part in there]),
         estimated_s=round((max(longest, together) if len(there) > 1 else longest) + service_s, 1),
         refill_steps=_zipped([part.refill_steps for part in there]),
+        shutdowns=in_order([item for part in there for item in part.shutdowns]),
     )
 
 

@@ -16,7 +16,7 @@ Column = Union[str, Mapping[str, str]]
 
 
 def plan_lines(answer: Mapping[str, Any]) -> List[str]:
-    """Return an answer of the planner as lines: waves, steps and moves, totals, what has no destination, warnings.
+    """Return an answer of the planner as lines: waves with moves and shutdowns, totals, what stays, warnings.
 
     Memory is never shown without a unit, times are rounded to seconds and start at 1.
     """
@@ -29,6 +29,7 @@ def plan_lines(answer: Mapping[str, Any]) -> List[str]:
     else:
         lines.append("no moves")
     lines.extend(unplaced_lines(answer))
+    lines.extend(_skipped(item) for item in answer.get("skipped", ()))
     lines.extend(f"warning: {warning['text']}" for warning in answer.get("warnings", ()))
     return lines
 
@@ -73,9 +74,25 @@ def _wave_lines(number: int, wave: Mapping[str, Any], several: bool) -> List[str
     if several:
         lines.append(f"wave {number}: {', '.join(wave['hosts'])}")
     lines.extend(_step_lines(wave["steps"]))
+    for item in wave.get("shutdowns", ()):
+        lines.append(f"{item['vm']}: shut down on {item['host']} until the host is back ({_obstacles(item)})")
     if wave.get("refill_steps"):
         lines.extend(["back, when the hosts are ready:", *_step_lines(wave["refill_steps"])])
     return lines
+
+
+def _skipped(item: Mapping[str, Any]) -> str:
+    vms = ", ".join(f"{vm['vm']} ({_obstacles(vm)})" for vm in item["vms"])
+    return f"{item['host']} is skipped, for it has VMs that cannot move: {vms}"
+
+
+def _obstacles(item: Mapping[str, Any]) -> str:
+    """Return in a few words why a VM cannot move."""
+    found = (_OBSTACLES.get(reason["code"], str(reason["text"]).rstrip(".")) for reason in item["reasons"])
+    return "; ".join(found)
+
+
+_OBSTACLES = {"migration_pinned": "migration mode pinned"}
 
 
 def _step_lines(steps: Sequence[Mapping[str, Any]]) -> List[str]:

@@ -17,6 +17,7 @@ from typing import Container, Dict, Iterable, List, Mapping, Optional, Sequence,
 
 from .estimate import link
 from .model import Host, Snapshot, Vm
+from .pinned import is_shut_down
 from .request import Options
 from .resources import RESOURCES, UNLIMITED, Vector, capacity, demand
 
@@ -37,7 +38,8 @@ def wave_bound(pool: Pool, options: Options) -> WaveBound:
     """Return in how many waves hosts of a pool can be serviced at best.
 
     Hosts that are down at once leave room for all VMs on the others: the sum of their capacity is at most what the pool
-    has beyond its VMs. Of a group that is kept apart each VM needs a host of its own, and any VM needs one.
+    has beyond its VMs. Of a group that is kept apart each VM needs a host of its own, and any VM needs one. What is
+    shut down with its host needs room nowhere else.
     """
     count = len(pool.serviced)
     if not count:
@@ -48,15 +50,20 @@ def wave_bound(pool: Pool, options: Options) -> WaveBound:
     found = [WaveBound(1, "hosts", count)]
     if options.max_hosts_down is not None:
         found.append(_at_most(options.max_hosts_down, count, 0, "max_hosts_down"))
-    spare = _spare(there, pool.vms)
+    everyone = [*pool.vms, *pool.asleep]
+    spare, asleep = _spare(there, everyone), _loads(pool.serviced, pool.asleep)
     for kind, name in enumerate(RESOURCES):
-        # What takes no VMs is no loss while it is down.
-        sizes = [max(0, capacity(host)[kind]) if host.name in names else 0 for host in pool.serviced]
+        # What takes no VMs is no loss while it is down, nor is what VMs keep that are down with it.
+        left = ((host.name in names, capacity(host)[kind] - asleep[host.name][kind]) for host in pool.serviced)
+        sizes = [max(0, size) if takes else 0 for takes, size in left]
         if spare[kind] < UNLIMITED and any(sizes):
             found.append(_by_amount(sizes, spare[kind], name))
-    for group, hosts in sorted(_hosts_of_groups(pool.vms, names).items()):
-        if len(hosts) > 1 and lost:
-            found.append(_at_most(len(there) - len(hosts), lost, count - lost, f"keep_apart {group}"))
+    staying = _hosts_of_groups(pool.asleep, names & {host.name for host in pool.serviced})
+    for group, hosts in sorted(_hosts_of_groups(everyone, names).items()):
+        # A host with a VM of the group that is shut down needs no other one for it.
+        leaving = lost - len(staying.get(group, ()))
+        if len(hosts) > 1 and leaving:
+            found.append(_at_most(len(there) - len(hosts), leaving, count - leaving, f"keep_apart {group}"))
     if lost and any(vm.host in names for vm in pool.vms):
         found.append(_at_most(len(there) - 1, lost, count - lost, "hosts"))
     impossible = [each for each in found if each.waves == 0]
@@ -95,13 +102,19 @@ def _by_amount(sizes: Sequence[int], spare: int, name: str) -> WaveBound:
 
 def _spare(hosts: Sequence[Host], vms: Iterable[Vm]) -> Vector:
     """Return what hosts have left together. What one of them has too little now may stay so."""
+    loads = _loads(hosts, vms)
+    left = [[max(0, total - load) for total, load in zip(capacity(host), loads[host.name])] for host in hosts]
+    sums = (sum(each[kind] for each in left) for kind in range(len(RESOURCES)))
+    return tuple(UNLIMITED if amount >= UNLIMITED // 4 else amount for amount in sums)
+
+
+def _loads(hosts: Iterable[Host], vms: Iterable[Vm]) -> Dict[str, List[int]]:
+    """Return what VMs take from each of these hosts."""
     loads: Dict[str, List[int]] = {host.name: [0] * len(RESOURCES) for host in hosts}
     for vm in vms:
         for kind, amount in enumerate(demand(vm) if vm.host in loads else ()):
             loads[vm.host][kind] += amount
-    left = [[max(0, total - load) for total, load in zip(capacity(host), loads[host.name])] for host in hosts]
-    sums = (sum(each[kind] for each in left) for kind in range(len(RESOURCES)))
-    return tuple(UNLIMITED if amount >= UNLIMITED // 4 else amount for amount in sums)
+    return loads
 
 
 def _hosts_of_groups(vms: Iterable[Vm], names: Container[str]) -> Dict[str, Set[str]]:
@@ -143,7 +156,7 @@ def _again(pool: Pool, leaving: int, options: Options) -> int:
     names = {host.name for host in outside}
     sizes = list(accumulate(sorted(vm.total_kib for vm in pool.vms if vm.host in inside)))
     aside = sorted((vm.total_kib for vm in pool.vms if vm.host in names), reverse=True)
-    room, fewest = _spare(outside, pool.vms)[0], leaving
+    room, fewest = _spare(outside, [*pool.vms, *pool.asleep])[0], leaving
     for moved, size in enumerate([*aside, 0] if options.max_extra_moves != 0 else [0]):
         if moved >= fewest:
             break
@@ -167,12 +180,16 @@ def seconds_bound(pool: Pool, at_once: int, hosts: Mapping[str, Host]) -> float:
 
 @dataclass
 class Pool:
-    """Hosts whose VMs stay among themselves: those to be serviced, all hosts, and all active VMs on them."""
+    """Hosts whose VMs stay among themselves: those to be serviced, all hosts, and all active VMs on them.
+
+    ``asleep`` are VMs that are shut down while their host is serviced; they are not among ``vms``.
+    """
 
     name: Optional[str]
     serviced: List[Host] = field(default_factory=list)
     hosts: List[Host] = field(default_factory=list)
     vms: List[Vm] = field(default_factory=list)
+    asleep: List[Vm] = field(default_factory=list)
 
     def only(self, names: Container[str]) -> Pool:
         """Return the pool with only some of the hosts to be serviced."""
@@ -189,10 +206,11 @@ def pools(hosts: Sequence[Host], snapshot: Snapshot, options: Options) -> List[P
 
     for host in hosts:
         of(host).serviced.append(host)
-    by_name = {host.name: host for host in snapshot.hosts}
+    by_name, serviced = {host.name: host for host in snapshot.hosts}, {host.name for host in hosts}
     for host in snapshot.hosts:
         of(host).hosts.append(host)
     for vm in (*snapshot.vms, *snapshot.leftovers):
         if vm.active:
-            of(by_name[vm.host]).vms.append(vm)
+            pool = of(by_name[vm.host])
+            (pool.asleep if vm.host in serviced and is_shut_down(vm, options) else pool.vms).append(vm)
     return [found[name] for name in sorted(found) if found[name].serviced]

@@ -46,8 +46,10 @@ def test_disks_keep_what_decides_about_sharing(live: str) -> None:
             "/srv/shared/db1.qcow2",
             backing=("/srv/templates/debian13.qcow2",),
             cache="none",
+            format="qcow2",
+            peculiar=("a backing file",),
         ),
-        Disk("vdb", "disk", "block", "/dev/disk/by-id/dm-name-san-db1", shareable=True, cache="none"),
+        Disk("vdb", "disk", "block", "/dev/disk/by-id/dm-name-san-db1", shareable=True, cache="none", format="raw"),
         Disk("sda", "cdrom", "file", read_only=True),
     )
 

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.journal import Begun, Journal
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.journal import Begun, CopiedDisk, Journal
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.paths import HostPaths
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -63,6 +64,27 @@ def test_another_destination_is_asked_anew(paths: HostPaths) -> None:
     assert Journal(paths).find(UUID) == elsewhere
 
 
+DISK = CopiedDisk("images", "db1", "/var/images/db1", "/srv/db1", made=True)
+
+
+def test_the_disks_that_are_made_are_known_with_the_migration(paths: HostPaths) -> None:
+    Journal(paths).note_disks(UUID, [DISK], 7)
+    assert Journal(paths).entries() == []
+    Journal(paths).begin(begun())
+    Journal(paths).note_disks(UUID, [DISK], 7)
+    assert Journal(paths).find(UUID) == replace(begun(), disks=(DISK,), runtime_id=7)
+
+
+def test_disks_of_an_earlier_try_stay_its_own_only_at_the_same_destination(paths: HostPaths) -> None:
+    Journal(paths).begin(begun())
+    Journal(paths).note_disks(UUID, [DISK], 7)
+    Journal(paths).begin(begun(pins={"vcpus": []}))
+    assert Journal(paths).find(UUID) == replace(begun(pins={"vcpus": []}), disks=(DISK,), runtime_id=7)
+    elsewhere = begun(destination="hv3", destination_uuid="u3", uri="qemu+ssh://hv3/system")
+    Journal(paths).begin(elsewhere)
+    assert Journal(paths).find(UUID) == elsewhere
+
+
 BROKEN = {
     "no JSON": "{",
     "another version": json.dumps({"version": 2, "defined_there": False, "move": begun().move}),
@@ -71,6 +93,10 @@ BROKEN = {
         {"version": 1, "defined_there": False, "move": {"vm": "db1", "uuid": UUID}}
     ),
     "nothing of the definition": json.dumps({"version": 1, "move": begun().move}),
+    "disks that are none": json.dumps({"version": 1, "defined_there": False, "move": begun().move, "disks": ["db1"]}),
+    "a disk that says too little": json.dumps(
+        {"version": 1, "defined_there": False, "move": begun().move, "disks": [{"pool": "images", "made": True}]}
+    ),
     "another VM": json.dumps({"version": 1, "defined_there": False, "move": begun(uuid="other").move}),
 }
 

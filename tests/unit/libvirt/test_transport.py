@@ -57,6 +57,18 @@ def test_wishes_that_exclude_each_other_are_named(
         assert name in caught.value.msg
 
 
+def test_disks_are_not_copied_through_a_tunnel() -> None:
+    with pytest.raises(FleetError, match="tunnelled is not possible with copy_storage") as caught:
+        require_possible(Transport(tunnelled=True), PRE_COPY, copy_storage=True)
+    assert caught.value.code == "bad_input"
+
+
+@pytest.mark.parametrize("copy_storage", [False, True])
+@pytest.mark.parametrize(("wishes", "schedule"), POSSIBLE[:-1])
+def test_disks_are_copied_in_every_other_way(wishes: dict[str, Any], schedule: Schedule, copy_storage: bool) -> None:
+    require_possible(Transport(**wishes), schedule, copy_storage)
+
+
 @pytest.mark.parametrize(("wishes", "schedule"), POSSIBLE)
 def test_other_wishes_are_taken(wishes: dict[str, Any], schedule: Schedule) -> None:
     require_possible(Transport(**wishes), schedule)

@@ -11,7 +11,11 @@ import itertools
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration import verdict as v
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.recovery import _STEPS, TRANSIENT
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.verdict import End, judge
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.verdict import (
+    End,
+    has_stayed,
+    judge,
+)
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import DomainState
 
 
@@ -142,3 +146,30 @@ def test_a_memory_spread_by_postcopy_is_never_touched() -> None:
             if found == v.POST_COPY_BROKEN:
                 assert source.in_postcopy
                 assert destination.in_postcopy
+
+
+STAYED = [
+    ("runs here as before", RUNNING, ABSENT, True, False, True),
+    ("the same, and there is an old definition", RUNNING, SHUT_DOWN, True, True, True),
+    ("was away, or was started anew", RUNNING, ABSENT, False, True, False),
+    ("still under way", RUNNING_JOB, INCOMING, True, True, False),
+    ("a copy is left", RUNNING, INCOMING, True, True, False),
+    ("the destination cannot be asked", RUNNING, UNREACHABLE, True, True, False),
+    ("arrived", ABSENT, ARRIVED, False, True, False),
+    ("handed over", HANDED_OVER, ABSENT, False, True, False),
+    ("shut down while it was watched", SHUT_DOWN, ABSENT, False, True, True),
+    ("shut down while nobody watched", SHUT_DOWN, ABSENT, False, False, False),
+    ("shut down, and known there too", SHUT_DOWN, SHUT_DOWN, False, True, False),
+    ("shut down after it arrived", ABSENT, SHUT_DOWN, False, True, False),
+    ("shut down, and the destination cannot be asked", SHUT_DOWN, UNREACHABLE, False, True, False),
+    ("off since the host started", end("shutoff", "unknown"), ABSENT, False, True, False),
+    ("known to nobody", ABSENT, ABSENT, False, True, False),
+    ("its post-copy broke", BROKEN_JOB, BROKEN_THERE, True, True, False),
+]
+
+
+@pytest.mark.parametrize(("source", "destination", "same", "watched", "stayed"), [row[1:] for row in STAYED])
+def test_only_a_vm_that_never_left_needs_nothing_elsewhere(
+    source: End, destination: End, same: bool, watched: bool, stayed: bool
+) -> None:
+    assert has_stayed(source, destination, same, watched) is stayed

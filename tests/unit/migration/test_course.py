@@ -75,6 +75,15 @@ def test_a_count_that_starts_anew_is_counted_from_there() -> None:
     assert taken(schedule_from("post_copy"), 40, 0, 1, 2, 3, 4) == [[], [], [], [150], [200], ["post_copy"]]
 
 
+def test_the_rounds_are_those_after_the_first_one_of_this_migration() -> None:
+    # 0 while it is set up, and what is left of a cancelled one before that; the first round is 1, or goes on counting.
+    for readings, expected in (((0,), 0), ((0, 1), 0), ((0, 1, 3), 2), ((40, 0, 1, 3), 2), ((0, 7, 9), 2)):
+        course = Course(schedule_from("legacy"))
+        for number, iteration in enumerate(readings):
+            course.due(iteration, number / 10)
+        assert course.rounds == expected, readings
+
+
 def test_one_round_a_second_counts_at_most() -> None:
     # Thirty rounds in two seconds are no reason to give up.
     course = Course(schedule_from("minimal_downtime"))

@@ -33,6 +33,7 @@ class Verdict:
 def judge(snapshot: Json, request: Json, answer: Json) -> Verdict:
     """Return what an answer does wrong, and where the VMs are afterwards."""
     game = _Game(Fleet(snapshot, request))
+    game.check_skipped(answer)
     for number, wave in enumerate(answer["waves"], 1):
         game.play_wave(number, wave)
     return Verdict(tuple(game.violations), dict(game.places))
@@ -98,6 +99,21 @@ class Fleet:
         moves = asked and self.options.get("move_manual", True)
         return "moves by hand only" if mode == "manual" and not moves else None
 
+    def is_fixed(self, vm: Json) -> bool:
+        """Say whether a VM cannot move for a reason that ends when it is shut down."""
+        return is_active(vm) and (policy_of(vm).get("migration") == "pinned" or bool(vm.get("blockers")))
+
+    def may_be_shut_down(self, vm: Json) -> bool:
+        runs = vm.get("state", "running") in ("running", "blocked")
+        by_hand = policy_of(vm).get("migration") == "manual" and not self.options.get("move_manual", True)
+        return self.options.get("pinned") == "shutdown" and runs and self.is_fixed(vm) and not by_hand
+
+    def skipped(self) -> set[str]:
+        """Return the hosts of the question that are to be left out."""
+        if self.options.get("pinned") != "skip" or self.request["question"] not in ("drain", "rollout"):
+            return set()
+        return self.asked_hosts & {vm["host"] for vm in self.vms.values() if self.is_fixed(vm)}
+
     def forbids(self, vm: Json, source: str, target: str, draining: set[str]) -> str | None:
         """Say why a VM may never go to a host."""
         host, allowed = self.hosts[target], set(policy_of(vm).get("hosts") or ())
@@ -142,13 +158,23 @@ class _Game:
         self.violations: list[str] = []
         self.whole = {group for group in fleet.groups() if self._is_whole(group)}
 
+    def check_skipped(self, answer: Json) -> None:
+        named, right = [item["host"] for item in answer.get("skipped", [])], self.fleet.skipped()
+        if sorted(named) != sorted(right):
+            self.violations.append(f"answer: skips {named} instead of {sorted(right)}")
+        down = {host for wave in answer["waves"] for host in wave["hosts"]} & right
+        self.violations += [f"answer: services {host}, which is to be skipped" for host in sorted(down)]
+
     def play_wave(self, number: int, wave: Json) -> None:
         fleet, question = self.fleet, self.fleet.request["question"]
-        emptied = fleet.asked_hosts if question == "drain" else set(wave["hosts"]) if question == "rollout" else set()
+        down = {"drain": fleet.asked_hosts - fleet.skipped(), "rollout": set(wave["hosts"])}
+        emptied: set[str] = down.get(question, set())
         for count, step in enumerate(wave["steps"], 1):
             self._step(f"wave {number} step {count}", step["moves"], emptied)
         if question in ("drain", "rollout"):
-            self._check_empty(number, wave["hosts"])
+            self._check_empty(number, wave)
+        elif wave.get("shutdowns"):
+            self.violations.append(f"wave {number}: shuts VMs down although no host is serviced")
         self._check_whole(f"wave {number}")
         if question == "rollout":
             fleet.serviced |= set(wave["hosts"])
@@ -202,10 +228,18 @@ class _Game:
             if any(label in fleet.labels(fleet.vms[each]) for each in others):
                 yield f"has {' '.join(label)} twice when {vm['name']} comes"
 
-    def _check_empty(self, number: int, hosts: list[str]) -> None:
+    def _check_empty(self, number: int, wave: Json) -> None:
+        """See that the hosts of a wave are empty when its VMs are shut down; these start again where they are."""
+        asleep = [(self._find({**item, "source": item["host"]}), item["host"]) for item in wave.get("shutdowns", [])]
+        for key, host in asleep:
+            vm = self.fleet.vms.get(key or "")
+            right = vm is not None and key is not None and self.places[key] == host and host in wave["hosts"]
+            if vm is None or not right or not self.fleet.may_be_shut_down(vm) or asleep.count((key, host)) > 1:
+                self.violations.append(f"wave {number}: {key} on {host} must not be shut down")
+        off = {key for key, _host in asleep}
         for key, host in self.places.items():
             vm = self.fleet.vms[key]
-            if host in hosts and is_active(vm):
+            if host in wave["hosts"] and is_active(vm) and key not in off:
                 self.violations.append(f"wave {number}: {host} is said to be empty but has {vm['name']}")
 
     def _is_whole(self, group: str) -> bool:

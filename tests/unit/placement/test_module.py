@@ -32,7 +32,8 @@ def repeated(result: dict[str, Any]) -> Any:
 def test_an_inline_request_gives_the_plan_and_is_not_repeated(tmp_path: Path) -> None:
     result = run(tmp_path, request={**DRAIN, "snapshot": FLEET})
     assert (result["changed"], result["feasible"]) == (False, True)
-    assert result["counts"] == {"waves": 1, "steps": 1, "moves": 2, "unplaced": 0, "warnings": 3}
+    counts = {"waves": 1, "steps": 1, "moves": 2, "shutdowns": 0, "unplaced": 0, "skipped": 0, "warnings": 3}
+    assert result["counts"] == counts
     assert result["plan"]["question"] == "drain"
     assert repeated(result) is None
 

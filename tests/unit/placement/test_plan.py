@@ -47,7 +47,8 @@ def test_an_ipv6_address_gets_brackets() -> None:
 def test_an_empty_host_is_ready_without_moves() -> None:
     answer = drain(fleet([host("hv1"), host("hv2")], []), "hv1")
     assert answer["feasible"]
-    assert answer["waves"] == [{"hosts": ["hv1"], "steps": [], "refill_steps": [], "estimated_s": 0.0}]
+    wave = {"hosts": ["hv1"], "steps": [], "shutdowns": [], "refill_steps": [], "estimated_s": 0.0}
+    assert answer["waves"] == [wave]
     assert answer["bounds"] == {"moves": 0, "waves": 0, "seconds": 0.0}
 
 

@@ -49,7 +49,7 @@ class Dice:
 
 
 # What a fleet may have, each in some fleets only: all at once, little could ever move.
-OF_VMS = ("vcpus", "apart", "together", "allowed", "modes", "states", "names")
+OF_VMS = ("vcpus", "apart", "together", "allowed", "modes", "blockers", "states", "names")
 OF_HOSTS = ("pools", "maintenance", "reserved", "tight")
 
 
@@ -81,7 +81,8 @@ def a_vm(dice: Dice, number: int, names: list[str], features: set[str]) -> Json:
         uuid=f"uuid-{number}",
         overhead_kib=GIB if has("reserved", 0.3) else 0,
         vcpus={"current": dice.number(1, 3)} if "vcpus" in features else {},
-        state="shutoff" if has("states", 0.3) else "running",
+        state=dice.one("shutoff", "shutoff", "paused") if has("states", 0.3) else "running",
+        blockers=["a device"] if has("blockers", 0.2) else [],
         policy=policy,
     )
 
@@ -113,6 +114,7 @@ def a_question(dice: Dice, question: str) -> Case:
         "exclude_hosts": [dice.one(*names)] if dice.hits(0.1) else [],
         "service_s": dice.one(0, 60),
         **dice.one({}, {}, {"max_extra_moves": 0}, {"max_extra_moves": 1}),
+        **dice.one({}, {"pinned": "shutdown"}, {"pinned": "skip"}),
     }
     request: Json = {"question": question, "hosts": dice.some(names, len(names)), "options": options}
     if question == "drain":
@@ -135,8 +137,9 @@ def questions(draw: st.DrawFn, *only: str) -> Case:
 
 
 def asked(snapshot: Json, request: Json) -> set[str]:
-    """Return the keys of the VMs of a question; a rebalance has none."""
-    names = request["hosts"]
+    """Return the keys of the VMs of a question that have to move; a rebalance has none."""
+    rules = Fleet(snapshot, request)
+    names = [name for name in request["hosts"] if name not in rules.skipped()]
     if request["question"] == "place":
         return set(request["vms"])
     if request["question"] == "rebalance":
@@ -146,7 +149,7 @@ def asked(snapshot: Json, request: Json) -> set[str]:
         return {
             key_of(one) for one in active if one["policy"]["home"] in names and one["policy"]["home"] != one["host"]
         }
-    return {key_of(one) for one in active if one["host"] in names}
+    return {key_of(one) for one in active if one["host"] in names and not rules.may_be_shut_down(one)}
 
 
 def moves_of(answer: Json) -> Iterator[Json]:
@@ -158,11 +161,12 @@ def moves_of(answer: Json) -> Iterator[Json]:
 def arrived(snapshot: Json, request: Json, verdict: Verdict) -> set[str]:
     """Return the VMs of a question that are where it wants them."""
     vms = {key_of(one): one for one in snapshot["vms"]}
+    drained = set(request["hosts"]) - Fleet(snapshot, request).skipped()
 
     def is_there(key: str) -> bool:
         at, start = verdict.places[key], vms[key]["host"]
         if request["question"] == "drain":
-            return at not in request["hosts"]
+            return at not in drained
         if request["question"] == "place":
             return at != start and (not request["hosts"] or at in request["hosts"])
         return bool(at == vms[key]["policy"]["home"])
@@ -274,12 +278,13 @@ def test_every_host_of_a_rollout_is_serviced_once_or_has_a_vm_that_is_named(case
     done = [name for wave in answer["waves"] for name in wave["hosts"]]
     left = {item["host"] for item in answer["unplaced"]}
     assert len(done) == len(set(done))
-    assert set(request["hosts"]) - set(done) <= left
+    wanted = set(request["hosts"]) - {item["host"] for item in answer["skipped"]}
+    assert wanted - set(done) <= left
     assert answer["feasible"] == (not left)
     # What could not come home is elsewhere; all others that have no place are where they were.
     assert request["refill"] == "home" or not set(done) & left
     if answer["feasible"]:
-        assert set(done) == set(request["hosts"])
+        assert set(done) == wanted
     if answer["feasible"] and request["refill"] == "home":
         assert judge(snapshot, request, answer).places == {key_of(one): one["host"] for one in snapshot["vms"]}
 
@@ -310,7 +315,7 @@ class Brute:
 
     def __init__(self, snapshot: Json, request: Json) -> None:
         self.fleet = Fleet(snapshot, request)
-        self.drained = set(request["hosts"])
+        self.drained = set(request["hosts"]) - self.fleet.skipped()
         self.asked = sorted(asked(snapshot, request))
         vms = self.fleet.vms
         may = {key for key in set(vms) - set(self.asked) if self.fleet.cannot_move(vms[key], "room") is None}

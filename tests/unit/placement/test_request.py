@@ -37,6 +37,11 @@ FLEET = fleet([host("hv1"), host("hv2")], [vm("db1", "hv1"), vm("web", "hv1"), v
             "bad_request",
             "spread must be a whole number that is not negative, not -1",
         ),
+        (
+            {"question": "drain", "hosts": ["hv1"], "options": {"pinned": "destroy"}},
+            "bad_request",
+            "pinned must be one of fail, shutdown, skip, not 'destroy'",
+        ),
         ({"question": "drain", "hosts": ["hv9"]}, "unknown_host", "hosts names hv9"),
         ({"question": "place", "vms": ["db9"]}, "unknown_vm", "vms names db9"),
         ({"question": "place", "vms": ["web"]}, "ambiguous_vm", "hv1 and hv2"),

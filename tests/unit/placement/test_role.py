@@ -47,9 +47,12 @@ PLAY = [
             "placement_uri": "x",
             "placement_wait_timeout": 1,
             "placement_concurrency": 1,
-            "__placement_answer": {"plan": {"waves": [{"steps": STEPS}]}},
+            "__placement_waves": [{"steps": STEPS}],
         },
-        "tasks": [{"ansible.builtin.include_role": {"name": "virtops.kvm_fleet.placement", "tasks_from": "execute"}}],
+        "tasks": [
+            {"ansible.builtin.include_role": {"name": "virtops.kvm_fleet.placement", "tasks_from": part}}
+            for part in ("begin", "execute")
+        ],
     }
 ]
 

@@ -39,6 +39,28 @@ def test_moves_are_one_line_each_with_new_pins_and_time() -> None:
     ]
 
 
+def test_vms_that_are_shut_down_and_hosts_that_are_skipped_say_why() -> None:
+    hosts = [host(name, cpu="c", link_mib_s=1024) for name in ("hv1", "hv2")]
+    policy = {"migration": "pinned"}
+    vms = [
+        vm("db", "hv1", cpu="c", policy=policy),
+        vm("gpu", "hv1", cpu="c", policy=policy, blockers=["has a PCI device"]),
+        vm("web", "hv1", cpu="c"),
+    ]
+    snapshot = fleet(hosts, vms, c={})
+    assert _placement.plan_lines(drain(snapshot, "hv1", pinned="shutdown")) == [
+        "web: hv1 -> hv2, ~1 s",
+        "db: shut down on hv1 until the host is back (migration mode pinned)",
+        "gpu: shut down on hv1 until the host is back (migration mode pinned; has a PCI device)",
+        "in all 1 move, ~1 s; no plan needs less",
+    ]
+    assert _placement.plan_lines(drain(snapshot, "hv1", pinned="skip")) == [
+        "no moves",
+        "hv1 is skipped, for it has VMs that cannot move: db (migration mode pinned),"
+        " gpu (migration mode pinned; has a PCI device)",
+    ]
+
+
 def test_steps_have_headings_where_there_are_several() -> None:
     vms = [
         vm("db1", "hv1", 8, policy={"home": "hv2"}, cpu="c"),

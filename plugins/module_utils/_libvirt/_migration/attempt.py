@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from ..._domain import parse_domain
 from ..._host.command import Run
@@ -27,7 +27,8 @@ class Options:
     """How to migrate. ``wait_timeout`` is in seconds, for one VM.
 
     Without ``begins`` no migration begins: what was begun is finished. ``offline`` allows VMs that are off.
-    ``forecasts`` asks for what is to be expected; ``run`` runs programs of the host for that.
+    ``copy_storage`` takes disks along that are on this host only. ``forecasts`` asks for what is to be expected;
+    ``run`` runs programs of the host for that.
     """
 
     host: str
@@ -39,6 +40,7 @@ class Options:
     record_home: bool = True
     begins: bool = True
     offline: bool = False
+    copy_storage: bool = False
     forecasts: bool = False
     run: Optional[Run] = None
 
@@ -46,10 +48,13 @@ class Options:
 class Attempt:
     """A migration call; ``error`` is what it raised, which proves nothing.
 
-    With ``resumes`` it sends the rest of what a broken post-copy has left (libvirt 8.5).
+    With ``resumes`` it sends the rest of what a broken post-copy has left (libvirt 8.5). ``disks`` are those that are
+    copied, by their names in the VM; the destination has volumes for them.
     """
 
-    def __init__(self, domain: Any, move: Move, options: Options, resumes: bool = False) -> None:
+    def __init__(
+        self, domain: Any, move: Move, options: Options, resumes: bool = False, disks: Sequence[str] = ()
+    ) -> None:
         self.error: Optional[Exception] = None
         self._domain = domain
         if domain.isActive():
@@ -58,6 +63,9 @@ class Attempt:
             self._params = {**_params(domain, move), **params(options.transport, streams)}
         else:
             self._flags, self._params = _offline_flags(), _offline_params(domain, move)
+        if disks:
+            self._flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
+            self._params[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(disks)
         if resumes:
             # Bindings older than libvirt 8.5 have no name for it, and their libvirt refuses it.
             self._flags |= libvirt.VIR_MIGRATE_POSTCOPY | getattr(libvirt, "VIR_MIGRATE_POSTCOPY_RESUME", 1 << 19)
@@ -111,11 +119,14 @@ def _offline_params(domain: Any, move: Move) -> Dict[str, Any]:
     return {libvirt.VIR_MIGRATE_PARAM_DEST_XML: xml, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: xml}
 
 
-def transferred(domain: Any) -> Dict[str, Any]:
-    """Return downtime and volume of a VM's completed incoming migration, if its destination knows them."""
+def transferred(domain: Any, of_disks: int) -> Dict[str, Any]:
+    """Return downtime and volume of a VM's completed incoming migration, if its destination knows them.
+
+    It knows nothing of the bytes ``of_disks``, which only the source counts.
+    """
     with suppress(libvirt.libvirtError):
         found = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         stats = domain.jobStats(found)
-        sent = stats.get("memory_processed", stats.get("data_processed", 0))
+        sent = stats.get("memory_processed", stats.get("data_processed", 0)) + of_disks
         return {"downtime_ms": stats.get("downtime"), "transferred_mib": round(sent / 1048576, 1)}
     return {}

@@ -16,15 +16,16 @@ import errno
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from ..._domain import Domain
 from ..._errors import FleetError
-from ..api import is_error, libvirt
+from ..._migration import Obstacle
+from ..api import libvirt
 from ..compare import judge
 from ..connection import REACH_TIMEOUT_S, remote_endpoint
+from ..domains import find
 from ..host import host_uuid
 from .move import Move
 from .sides import Sides
@@ -34,14 +35,6 @@ FIRST_PORT = 49152
 
 # A host that answers "nobody listens" can be reached; a firewall that rejects in the same way cannot be told from it.
 _ANSWERS = (0, errno.ECONNREFUSED)
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why a VM cannot move: an error code for programs and the reason in words."""
-
-    code: str
-    text: str
 
 
 def require_destination(sides: Sides) -> Tuple[str, str]:
@@ -69,8 +62,18 @@ def require_destination(sides: Sides) -> Tuple[str, str]:
 def migration_port(move: Move) -> Optional[Obstacle]:
     """Return why memory cannot be sent to the destination, as far as an attempt to connect shows it."""
     address = memory_address(move)
-    if address is None:
+    return None if address is None else _closed(move, address, "memory")
+
+
+def disks_port(move: Move) -> Optional[Obstacle]:
+    """Return why disks cannot be sent: a port for memory that was given is not theirs, libvirt chooses one."""
+    address = memory_address(move)
+    if address is None or address[1] == FIRST_PORT:
         return None
+    return _closed(move, (address[0], FIRST_PORT), "disks")
+
+
+def _closed(move: Move, address: Tuple[str, int], what: str) -> Optional[Obstacle]:
     host, port = address
     try:
         with socket.create_connection((host, port), REACH_TIMEOUT_S):
@@ -82,7 +85,7 @@ def migration_port(move: Move) -> Optional[Obstacle]:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         return Obstacle(
             "port_blocked",
-            f"{move.destination} cannot be sent memory at {host} port {port} ({why}); open the migration ports "
+            f"{move.destination} cannot be sent {what} at {host} port {port} ({why}); open the migration ports "
             "(49152 to 49215 unless qemu.conf has others) between the hypervisors",
         )
 
@@ -116,24 +119,12 @@ def memory_address(move: Move) -> Optional[Tuple[str, int]]:
     return (endpoint[0], FIRST_PORT) if endpoint is not None else None
 
 
-def _name(conn: Any, sides: Sides, _vm: Domain) -> Iterator[Obstacle]:
-    own = sides.source_domain()
-    name, uuid = own.name(), own.UUIDString()
-    by_name = _looked_up(lambda: conn.lookupByName(name))
-    if by_name is not None and by_name.UUIDString() != uuid:
-        yield Obstacle("name_taken", f"{sides.move.destination} has another VM of that name ({by_name.UUIDString()})")
-    by_uuid = _looked_up(lambda: conn.lookupByUUIDString(uuid))
-    if by_uuid is not None and by_uuid.name() != name:
-        yield Obstacle("name_taken", f"{sides.move.destination} knows the VM {uuid} by another name, {by_uuid.name()}")
-
-
-def _looked_up(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except libvirt.libvirtError as error:
-        if is_error(error, "VIR_ERR_NO_DOMAIN"):
-            return None
-        raise
+def _name(conn: Any, sides: Sides, vm: Domain) -> Iterator[Obstacle]:
+    host, by_name, by_uuid = sides.move.destination, find(conn, vm.name), find(conn, vm.uuid)
+    if by_name is not None and by_name.UUIDString() != vm.uuid:
+        yield Obstacle("name_taken", f"{host} has another VM of that name ({by_name.UUIDString()})")
+    if by_uuid is not None and by_uuid.name() != vm.name:
+        yield Obstacle("name_taken", f"{host} knows the VM {vm.uuid} by another name, {by_uuid.name()}")
 
 
 def _machine_type(conn: Any, sides: Sides, vm: Domain) -> Iterator[Obstacle]:

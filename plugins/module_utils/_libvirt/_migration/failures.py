@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Dict, Optional
 
 from ..._errors import FleetError
 from ..api import fleet_error
+from ..causes import MIGRATION, cause_of
 from . import verdict as v
 from .watch import NOT_CONVERGED, TIMEOUT, Watch
 
@@ -20,7 +21,8 @@ from .watch import NOT_CONVERGED, TIMEOUT, Watch
 FAILURES: Dict[str, str] = {
     v.STOPPED: "shut down before its migration ended; its definition is where it was. Start it if it should run.",
     v.GONE: "exists neither on its source nor on its destination; look for it with vm_info on the other hosts.",
-    v.SPLIT_BRAIN: "runs on both hosts at once. Nothing was touched: stop the one whose data you do not want, now.",
+    v.SPLIT_BRAIN: "runs on both hosts at once. Nothing was touched: stop the one whose data you do not want, now, by "
+    "`virsh destroy`, and run this again.",
     v.POST_COPY_BROKEN: "has its memory on both hosts, for its post-copy broke and could not be taken up again. "
     "Nothing is lost while both hosts stay up: mend the link and run this again, with the same destination. "
     "Never resume, reset or destroy the VM on either host.",
@@ -79,7 +81,12 @@ class Failures:
             )
         if error is None:
             return FleetError(f"{where}, though libvirt reported success.", "migration_failed")
-        return fleet_error(error, where, "migration_failed")
+        told = fleet_error(error, where, "migration_failed")
+        cause = cause_of(told.msg, MIGRATION)
+        if cause is None:
+            return told
+        step = cause.step.format(**asdict(self))
+        return FleetError(f"{told.msg.rstrip('.')}. {step}.", cause.code, **told.facts)
 
     def _why(self, watch: Watch) -> str:
         if watch.cancelled == NOT_CONVERGED:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..._host.links import link_mib_s
-from ..._migration import Forecast, forecast_move
+from ..._migration import forecast_move
 from ..api import libvirt
 from .attempt import Options
 from .destination import route
@@ -37,23 +38,17 @@ def forecasts(peers: Peers, moves: Sequence[Move], options: Options) -> Dict[str
     domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
     running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
     rates = dirty_rates(peers.get(options.source_uri), list(running.values()))
+    # Many VMs go to few hosts.
+    links = {(move.uri, move.migrate_uri): move for move in moves if move.vm in running}
+    speeds = {way: _speed(move, options, len(running)) for way, move in links.items()}
     found = {}
     for move in moves:
         if move.vm in running:
             domain = running[move.vm]
-            dirty, speed = rates.get(domain.UUIDString()), _speed(move, options, len(running))
+            dirty, speed = rates.get(domain.UUIDString()), speeds[(move.uri, move.migrate_uri)]
             forecast = forecast_move(move.vm, int(domain.maxMemory()), options.schedule, dirty, speed)
-            found[move.vm] = {**_as_dict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
+            found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
     return found
-
-
-def _as_dict(forecast: Forecast) -> Dict[str, Any]:
-    return {
-        "seconds": forecast.seconds,
-        "rounds": forecast.rounds,
-        "converges": forecast.converges,
-        "warning": forecast.warning,
-    }
 
 
 def _speed(move: Move, options: Options, vms: int) -> Optional[float]:

@@ -21,6 +21,7 @@ from .arrival import Departure, arrive, depart, is_unfinished
 from .attempt import Attempt, Options, transferred
 from .destination import require_destination
 from .failures import FAILURES, Failures
+from .freight import Freight
 from .recovery import TRANSIENT, recover, settled
 from .sides import Sides
 from .trace import Trace
@@ -61,7 +62,7 @@ class Passage:
     def __post_init__(self) -> None:
         """Find what was written down of this VM."""
         move = self.sides.move
-        self.trace = Trace(self.sides)
+        self.trace, self.freight = Trace(self.sides), Freight(self.sides, self.options.host)
         self.failures = Failures(move.vm, self.options.host, move.destination, self.options.wait_timeout)
 
     def run(self) -> Dict[str, Any]:
@@ -185,12 +186,15 @@ class Passage:
         domain = self.sides.source_domain()
         here, there = require_destination(self.sides)
         self.trace.begin(domain.UUIDString(), there)
-        self.departure = depart(domain, here, self.options.host, self.options.record_home)
-        attempt = Attempt(domain, self.sides.move, self.options)
+        try:
+            disks = self.freight.load(domain) if self.options.copy_storage and domain.isActive() else ()
+            self.departure = depart(domain, here, self.options.host, self.options.record_home)
+            attempt = Attempt(domain, self.sides.move, self.options, disks=disks)
+        except (FleetError, libvirt.libvirtError):
+            self._end_trace()
+            raise
         self.tried, self.was_off = True, not domain.isActive()
-        attempt.start()
-        self._follow(attempt)
-        self.error = attempt.error
+        self._carry_out(attempt)
 
     def _take_up(self) -> None:
         """Send the rest of a VM's memory after its post-copy broke."""
@@ -198,18 +202,25 @@ class Passage:
         release = self.sides.destination().getLibVersion()
         if release // 1000 in CRASHES_ON_RESUME:
             raise self.failures.cannot_resume(dotted(release))
-        attempt = Attempt(self.sides.source_domain(), self.sides.move, self.options, resumes=True)
+        self._carry_out(Attempt(self.sides.source_domain(), self.sides.move, self.options, resumes=True))
+
+    def _carry_out(self, attempt: Attempt) -> None:
         attempt.start()
         self._follow(attempt)
         self.error = attempt.error
 
     def _follow(self, attempt: Optional[Attempt] = None) -> None:
-        self.watch = Watch(self.sides, self.options, self.report)
+        self.watch = Watch(self.sides, self.options, self._news)
         self.watch.follow(attempt)
+
+    def _news(self, news: Mapping[str, Any]) -> None:
+        self.freight.note_progress()
+        self.report(news)
 
     def _moved(self) -> Dict[str, Any]:
         mended = arrive(self.sides, self.departure)
-        figures = transferred(self.sides.destination_domain()) if self.watch else {}
+        figures = transferred(self.sides.destination_domain(), self.freight.sent) if self.watch else {}
+        self.freight.leave()
         self.trace.forget()
         acted = self.watch is not None or bool(mended) or bool(self.handled)
         outcome = "moved" if self.options.begins else "reconciled"
@@ -217,12 +228,14 @@ class Passage:
 
     def _stayed(self) -> Dict[str, Any]:
         """Return that the VM runs on its source, where nothing of a migration is left at either end."""
-        mended = ["destination_definition"] if self.trace.clear() else []
+        mended = ["destination_volumes"] if self.freight.unload() else []
+        mended += ["destination_definition"] if self.trace.clear() else []
         return self._result("reconciled" if mended or self.handled else "at_source", mended=mended)
 
     def _end_trace(self) -> None:
         # A destination that is silent now is cleared by a later run, which the journal tells of it.
         with suppress(FleetError, libvirt.libvirtError):
+            self.freight.unload()
             self.trace.clear()
 
     def _finish_earlier(self) -> None:
@@ -249,7 +262,7 @@ class Passage:
     def _runs_on(self) -> Optional[str]:
         """Return the host that runs the VM, as both hosts proved by the last look; ``None`` if they did not."""
         places = {v.MOVED: self.sides.move.destination, v.STAYED: self.options.host}
-        return places.get(self.found)
+        return places.get(self.found) if self.sides.answered else None
 
     def _failed(self, error: FleetError) -> Dict[str, Any]:
         move = self.sides.move
@@ -271,6 +284,7 @@ class Passage:
             "iterations": self.watch.rounds if self.watch else 0,
             "throttle_percent": self.watch.throttle_percent if self.watch else 0,
             "forecast": self.forecast,
+            "left_volumes": self.freight.left,
             **facts,
         }
         self.report({"state": outcome, "downtime_ms": result["downtime_ms"], "msg": result.get("msg")})

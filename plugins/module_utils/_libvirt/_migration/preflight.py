@@ -12,18 +12,20 @@ asked what only it knows (``destination.py``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..._domain import Domain, migration_blockers, offline_blockers, parse_domain
 from ..._errors import FleetError
 from ..._host.machine import on_shared_storage
+from ..._migration import Cargo, Obstacle
 from ..api import translated
 from ..domains import definition, live_xml
 from .attempt import Options
-from .destination import Obstacle, migration_port, objections, require_destination
+from .destination import migration_port, objections, require_destination
 from .move import Move
 from .sides import Peers, Sides, migration_job
+from .stowing import Stowing, with_hint
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,12 @@ def require_migratable(peers: Peers, moves: Sequence[Move], options: Options) ->
     Its code is that of the reason if all reasons have one, else ``blocked``.
     """
     destinations = _Destinations(peers, options)
+    found = [(move, _obstacles(Sides(peers, options.source_uri, move), destinations)) for move in moves]
+    together = destinations.stowing.together()
     refusals = [
-        refusal for move in moves for refusal in _refusals(Sides(peers, options.source_uri, move), destinations)
+        Refusal(move.vm, (*obstacles, *together.get(move.vm, ())))
+        for move, obstacles in found
+        if obstacles or move.vm in together
     ]
     if not refusals:
         return
@@ -57,23 +63,34 @@ def require_migratable(peers: Peers, moves: Sequence[Move], options: Options) ->
     )
 
 
-def _refusals(sides: Sides, destinations: _Destinations) -> Iterator[Refusal]:
+def _obstacles(sides: Sides, destinations: _Destinations) -> List[Obstacle]:
     domain = sides.source_domain()
     if domain is None or migration_job(domain) is not None or not (domain.isActive() or destinations.offline):
         # It has left, is leaving or is off: what that means is judged from both hosts.
-        return
-    xml = live_xml(domain) if domain.isActive() else definition(domain)
-    words = blockers_of(domain, xml) if domain.isActive() else _left_behind(domain, xml)
-    found = [Obstacle("blocked", reason) for reason in words] + destinations.obstacles(sides, parse_domain(xml))
-    if found:
-        yield Refusal(sides.move.vm, tuple(found))
+        return []
+    if not domain.isActive():
+        xml = definition(domain)
+        words = with_hint(tuple(_left_behind(domain, xml)), destinations.copy_storage)
+        return [Obstacle("blocked", reason) for reason in words] + destinations.obstacles(sides, parse_domain(xml))
+    xml = live_xml(domain)
+    vm, words = parse_domain(xml), with_hint(blockers_of(domain, xml, destinations.copy_storage), False)
+    cargo = destinations.stowing.cargo(sides, domain, vm)
+    return [Obstacle("blocked", reason) for reason in words] + destinations.obstacles(sides, vm, cargo)
 
 
-def blockers_of(domain: Any, xml: str) -> Tuple[str, ...]:
-    """Return why the source's libvirt would refuse to migrate a running VM."""
+def blockers_of(domain: Any, xml: str, copy_storage: bool) -> Tuple[str, ...]:
+    """Return why the source's libvirt would refuse to migrate a running VM.
+
+    With ``copy_storage`` its files are judged by what is to be copied.
+    """
     with translated(f"Reading the snapshots of VM {domain.name()}"):
         snapshots = domain.snapshotNum(0)
-    return migration_blockers(xml, snapshots=snapshots, shared_path=on_shared_storage)
+    shared_path = _is_copied if copy_storage else on_shared_storage
+    return migration_blockers(xml, snapshots=snapshots, shared_path=shared_path)
+
+
+def _is_copied(_path: str) -> bool:
+    return True
 
 
 def _left_behind(domain: Any, xml: str) -> Iterator[str]:
@@ -90,10 +107,12 @@ class _Destinations:
     def __init__(self, peers: Peers, options: Options) -> None:
         self._peers = peers
         self.offline = options.offline
+        self.copy_storage = options.copy_storage
+        self.stowing = Stowing(options.copy_storage)
         self._unreachable: Dict[Tuple[str, Optional[str]], Optional[Obstacle]] = {}
 
-    def obstacles(self, sides: Sides, vm: Domain) -> List[Obstacle]:
-        """Return what there is at its destination to stop a VM."""
+    def obstacles(self, sides: Sides, vm: Domain, cargo: Optional[Cargo] = None) -> List[Obstacle]:
+        """Return what there is at its destination to stop a VM, ``cargo`` of which may travel with it."""
         move = sides.move
         way = (move.uri, move.migrate_uri)
         if way not in self._unreachable:
@@ -101,8 +120,11 @@ class _Destinations:
         broken = self._unreachable[way]
         if broken is not None:
             return [broken]
+        cargo = cargo or Cargo()
+        travelling = (*cargo.targets, *(medium.target for medium in cargo.media))
+        rest = replace(vm, disks=tuple(disk for disk in vm.disks if disk.target not in travelling))
         with translated(f"Asking {move.destination} whether it can take VM {move.vm}"):
-            return list(objections(sides, vm))
+            return [*objections(sides, rest), *self.stowing.obstacles(sides, vm, cargo)]
 
     def _reached(self, sides: Sides) -> Optional[Obstacle]:
         try:

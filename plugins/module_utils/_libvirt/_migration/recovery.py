@@ -20,8 +20,10 @@ from . import verdict as v
 from .sides import Sides
 from .verdict import End, judge
 
-# libvirt clears up both ends by itself in most cases; only what is still there afterwards is ours.
+# libvirt clears up both ends by itself in most cases; only what is still there afterwards is ours. Without a job on
+# either host it has done so, as after a restart of its daemons, and the VM may stand still meanwhile.
 SETTLE_S = 20.0
+QUIET_S = 2.0
 POLL_S = 0.5
 
 TRANSIENT = (v.LEFTOVER_ON_DESTINATION, v.SOURCE_PAUSED, v.DESTINATION_PAUSED, v.BOTH_PAUSED, v.SOURCE_NOT_RELEASED)
@@ -29,20 +31,30 @@ TRANSIENT = (v.LEFTOVER_ON_DESTINATION, v.SOURCE_PAUSED, v.DESTINATION_PAUSED, v
 
 def settled(sides: Sides) -> str:
     """Return the verdict on a move once libvirt has had its time to clear up."""
-    deadline = time.monotonic() + SETTLE_S
+    begun = busy = time.monotonic()
     while True:
-        found = judge(*sides.look())
-        if found not in TRANSIENT or time.monotonic() > deadline:
+        source, destination = sides.look()
+        found, now = judge(source, destination), time.monotonic()
+        if source.job or destination.job:
+            busy = now
+        if found not in TRANSIENT or now > begun + SETTLE_S or now > busy + QUIET_S:
             return found
         time.sleep(POLL_S)
 
 
 def recover(sides: Sides, found: str) -> None:
-    """Mend the state ``found``, one of ``TRANSIENT``; raises ``not_recovered`` if that is not safe."""
+    """Mend the state ``found``, one of ``TRANSIENT``; raises ``not_recovered`` if that is not safe.
+
+    libvirt may do it at the same moment and refuse it to us then, so a failure counts only if nothing has changed.
+    """
     source, destination = sides.look()
     if judge(source, destination) != found:
         return
-    _STEPS[found](sides, source, destination)
+    try:
+        _STEPS[found](sides, source, destination)
+    except FleetError:
+        if judge(*sides.look()) == found:
+            raise
 
 
 def _drop_leftover(sides: Sides, _source: End, _destination: End) -> None:

@@ -57,12 +57,13 @@ def _alive(conn: Any) -> bool:
 
 
 class Sides:
-    """The source and the destination of one move."""
+    """The source and the destination of one move; ``answered`` tells whether both did at the last look."""
 
     def __init__(self, peers: Peers, source_uri: str, move: Move) -> None:
         self._peers = peers
         self._source_uri = source_uri
         self.move = move
+        self.answered = False
 
     def of(self, move: Move) -> Sides:
         """Return the sides of another move from the same source."""
@@ -88,7 +89,10 @@ class Sides:
         """Return what both hosts say now; the source is asked first and last, for the VM may be on its way."""
         source = _look(self.source_domain)
         destination = _look(self.destination_domain)
-        return (_look(self.source_domain) if source.active and destination.active else source), destination
+        if source.active and destination.active:
+            source = _look(self.source_domain)
+        self.answered = source.reachable and destination.reachable
+        return source, destination
 
 
 def _look(domain_of: Any) -> End:

@@ -37,13 +37,13 @@ class Transport:
     tunnelled: bool = False
 
 
-def require_possible(transport: Transport, schedule: Schedule) -> None:
+def require_possible(transport: Transport, schedule: Schedule, copy_storage: bool = False) -> None:
     """Raise ``bad_input`` for wishes that libvirt or QEMU cannot fulfil together."""
-    for one, other in _excluded(transport, schedule):
+    for one, other in _excluded(transport, schedule, copy_storage):
         raise FleetError(f"{one} is not possible with {other}. Leave out one of them.", "bad_input")
 
 
-def _excluded(transport: Transport, schedule: Schedule) -> Iterator[Tuple[str, str]]:
+def _excluded(transport: Transport, schedule: Schedule, copy_storage: bool) -> Iterator[Tuple[str, str]]:
     parallel, post_copy = transport.parallel_connections > 1, schedule.uses_post_copy
     compression = f"compression: {transport.compression}"
     if transport.tunnelled and transport.tls:
@@ -52,6 +52,8 @@ def _excluded(transport: Transport, schedule: Schedule) -> Iterator[Tuple[str, s
         yield "tunnelled", "parallel_connections"
     if transport.tunnelled and post_copy:
         yield "tunnelled", "a schedule with post_copy"
+    if transport.tunnelled and copy_storage:
+        yield "tunnelled", "copy_storage"
     if parallel and post_copy:
         yield "parallel_connections", "a schedule with post_copy"
     if parallel and transport.compression in ONE_STREAM:

@@ -33,6 +33,9 @@ GONE = "gone"
 SPLIT_BRAIN = "split_brain"
 UNKNOWN = "unknown"
 
+# How a VM ends by itself or by its owner.
+_ENDS = ("shutdown", "destroyed", "crashed")
+
 # Pauses that a migration makes; every other pause is somebody's will and stays.
 _MIGRATION_PAUSES = ("migration", "starting_up", "unknown")
 
@@ -89,6 +92,20 @@ def judge(source: End, destination: End) -> str:
     if source.in_migration_pause:
         return _judge_paused_source(destination)
     return _judge_inactive_source(source, destination)
+
+
+def has_stayed(source: End, destination: End, same: bool, watched: bool) -> bool:
+    """Return whether both ends prove that a VM has been at its source ever since, so that it needs nothing elsewhere.
+
+    ``same`` tells that it runs as it did when the move began, neither started anew nor come back. One that is off has
+    stayed if it was ``watched`` since then and ended by itself or by its owner.
+    """
+    if not destination.reachable or destination.active:
+        return False
+    if judge(source, destination) == STAYED:
+        return same
+    ended = source.state is not None and not source.active and source.state.reason in _ENDS
+    return watched and ended and destination.state is None
 
 
 def _judge_postcopy(source: End, destination: End) -> str:

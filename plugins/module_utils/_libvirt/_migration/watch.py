@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ..._errors import FleetError
-from ..._migration import Course
+from ..._migration import Course, Step
 from ..api import libvirt
 from ..domains import POST_COPY_FAILED, state_of
 from .attempt import Attempt, Options
@@ -30,22 +30,25 @@ TIMEOUT, NOT_CONVERGED = "timeout", "not_converged"
 class Watch:
     """One migration, ours or one that was found under way.
 
-    ``cancelled`` tells why it was cancelled, if it was. ``rounds`` and ``throttle_percent`` are the last that libvirt
-    told: how often memory was gone through after the first time, and by how much the guest was slowed down.
+    ``cancelled`` tells why it was cancelled, if it was; ``throttle_percent`` by how much the guest was slowed down, as
+    libvirt told last.
     """
 
     def __init__(self, sides: Sides, options: Options, report: Callable[[Mapping[str, Any]], None]) -> None:
         self.cancelled: Optional[str] = None
-        self.rounds = 0
         self.throttle_percent = 0
         self._sides = sides
         self._options = options
         self._report = report
         self._course = Course(options.schedule)
-        self._first_round: Optional[int] = None
         self._downtime_ms = options.schedule.initial_downtime_ms
         self._allowed_ms: Optional[int] = None
         self._post_copy = False
+
+    @property
+    def rounds(self) -> int:
+        """How often memory was gone through after the first time, as libvirt told last."""
+        return self._course.rounds
 
     def follow(self, attempt: Optional[Attempt] = None) -> None:
         """Return when the migration has ended, whichever way, or could not be cancelled in time."""
@@ -53,8 +56,9 @@ class Watch:
         while _under_way(self._sides, attempt):
             stats = _stats(self._sides)
             if stats:
+                due = self._due(stats)
                 self._note(stats)
-                self._help(stats)
+                self._help(due)
             if time.monotonic() > deadline:
                 self.cancelled = TIMEOUT
             if self.cancelled:
@@ -64,18 +68,17 @@ class Watch:
                 return
             time.sleep(POLL_S)
 
+    def _due(self, stats: Mapping[str, Any]) -> Tuple[Step, ...]:
+        counted, elapsed_s = int(stats.get("memory_iteration", 0)), stats.get("time_elapsed", 0) / 1000
+        return self._course.due(counted, elapsed_s, self._post_copy)
+
     def _note(self, stats: Mapping[str, Any]) -> None:
-        counted = int(stats.get("memory_iteration", 0))
-        # libvirt's count goes on over attempts that were cancelled.
-        self._first_round = counted if self._first_round is None else min(self._first_round, counted)
-        self.rounds = counted - self._first_round
         self.throttle_percent = int(stats.get("auto_converge_throttle", 0))
         self._report(progress(stats, self.rounds))
 
-    def _help(self, stats: Mapping[str, Any]) -> None:
+    def _help(self, due: Tuple[Step, ...]) -> None:
         """Take the steps of the schedule that are due."""
-        counted, elapsed_s = int(stats.get("memory_iteration", 0)), stats.get("time_elapsed", 0) / 1000
-        for step in self._course.due(counted, elapsed_s, self._post_copy):
+        for step in due:
             if step.action == "abort":
                 self.cancelled = NOT_CONVERGED
             elif step.action == "downtime":
