@@ -309,7 +309,9 @@ migrations:
       description: How long the VM stood still, in milliseconds, as libvirt measured it.
       type: int
     transferred_mib:
-      description: How much was sent, in MiB; of disks that were copied as much as libvirt told last.
+      description:
+        - How much was sent, in MiB; of disks that were copied as much as libvirt told last.
+        - Null where libvirt does not count, as after a post-copy.
       type: float
     iterations:
       description: How often the VM's memory was gone through after the first time, as last seen while it was sent.

@@ -87,6 +87,10 @@ class Attempt:
         """Whether the call has not returned yet."""
         return self._thread.is_alive()
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the call to return, for so long at most."""
+        self._thread.join(seconds)
+
 
 def _flags(domain: Any) -> int:
     found = int(libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_ABORT_ON_ERROR)
@@ -127,6 +131,8 @@ def transferred(domain: Any, of_disks: int) -> Dict[str, Any]:
     with suppress(libvirt.libvirtError):
         found = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         stats = domain.jobStats(found)
-        sent = stats.get("memory_processed", stats.get("data_processed", 0)) + of_disks
-        return {"downtime_ms": stats.get("downtime"), "transferred_mib": round(sent / 1048576, 1)}
+        sent = stats.get("memory_processed", stats.get("data_processed", 0))
+        # After a post-copy it has counted nothing.
+        in_mib = round((sent + of_disks) / 1048576, 1) if sent else None
+        return {"downtime_ms": stats.get("downtime"), "transferred_mib": in_mib}
     return {}

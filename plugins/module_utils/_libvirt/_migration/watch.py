@@ -66,14 +66,15 @@ class Watch:
                 if not self._post_copy:
                     _cancel(self._sides, attempt)
                 return
-            time.sleep(POLL_S)
+            _pause(attempt)
 
     def _due(self, stats: Mapping[str, Any]) -> Tuple[Step, ...]:
         counted, elapsed_s = int(stats.get("memory_iteration", 0)), stats.get("time_elapsed", 0) / 1000
         return self._course.due(counted, elapsed_s, self._post_copy)
 
     def _note(self, stats: Mapping[str, Any]) -> None:
-        self.throttle_percent = int(stats.get("auto_converge_throttle", 0))
+        # The last figures of a migration come without it.
+        self.throttle_percent = int(stats.get("auto_converge_throttle", self.throttle_percent))
         self._report(progress(stats, self.rounds))
 
     def _help(self, due: Tuple[Step, ...]) -> None:
@@ -131,6 +132,14 @@ def _cancel(sides: Sides, attempt: Optional[Attempt]) -> None:
         # Refused while the job is being set up; asked again until it is at rest.
         with suppress(Exception):
             sides.source_domain().abortJob()
+        _pause(attempt)
+
+
+def _pause(attempt: Optional[Attempt]) -> None:
+    """Wait until it is time for the next look, not longer than our own call takes."""
+    if attempt is not None:
+        attempt.wait(POLL_S)
+    else:
         time.sleep(POLL_S)
 
 
