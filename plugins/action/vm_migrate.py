@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class ActionModule(ActionBase):
         shown: dict[str, str] = {}
         result = self._follow(job, variables, shown, time.monotonic() + limit_s(arguments) + SPARE_S)
         self._show({"vms": ended(result)}, shown, variables)
-        self._status(job, variables, mode="cleanup")
+        self._low_level_execute_command(f"rm -f {shlex.quote(job['results_file'])}", sudoable=True)
         return {key: value for key, value in result.items() if key not in JOB_KEYS}
 
     def _follow(
@@ -79,45 +80,48 @@ class ActionModule(ActionBase):
         pause = FIRST_POLL_S
         while time.monotonic() < deadline:
             time.sleep(pause)
-            # Asked before the result, or a job that ends in between would look killed.
-            alive, told = self._look(job)
+            pause = POLL_S
+            alive, unfinished, told = self._look(job)
+            if alive and unfinished:
+                self._show(told, shown, variables)
+                continue
             result = self._status(job, variables)
             if result.get("finished") or ("finished" not in result and result.get("failed")):
                 return result
             if not alive:
                 break
-            self._show(told, shown, variables)
-            pause = POLL_S
         raise AnsibleActionFail(
             f"The migrations on {variables['inventory_hostname']} did not tell how they ended; somebody killed them. "
             "Run this again: it looks at both hosts and goes on."
         )
 
-    def _status(self, job: dict[str, Any], variables: dict[str, Any], mode: str = "status") -> dict[str, Any]:
+    def _status(self, job: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = self._execute_module(
             "ansible.legacy.async_status",
-            module_args={
-                "jid": job["ansible_job_id"],
-                "_async_dir": job["results_file"].rpartition("/")[0],
-                "mode": mode,
-            },
+            module_args={"jid": job["ansible_job_id"], "_async_dir": job["results_file"].rpartition("/")[0]},
             task_vars=variables,
         )
         return result
 
-    def _look(self, job: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-        """Return whether the job's process exists, and the progress it tells."""
+    def _look(self, job: dict[str, Any]) -> tuple[bool, bool, dict[str, Any]]:
+        """Return whether the job's process exists, whether it has no result yet, and the progress it tells.
+
+        A shell looks, for a module takes ten times as long, and many hosts may be waiting for their turn.
+        """
         number = job["ansible_job_id"].partition(".")[0]
         # The brackets keep the pattern from finding the shell that carries it.
-        find = f"grep -qs '[{number[0]}]{number[1:]}' /proc/[0-9]*/cmdline"
-        read = self._low_level_execute_command(f"{find} && echo alive; cat {PROGRESS_FILE}", sudoable=True)
+        lives = f"grep -qs '[{number[0]}]{number[1:]}' /proc/[0-9]*/cmdline"
+        # The process lives on for some seconds after the job, whose result takes the place of this mark.
+        lasts = f"grep -qs '^{{\"started\"' {shlex.quote(job['results_file'])}"
+        looked = f"{lives}; printf '%s ' $?; {lasts}; echo $?; cat {PROGRESS_FILE}"
+        read = self._low_level_execute_command(looked, sudoable=True)
         first, _newline, rest = read.get("stdout", "").partition("\n")
-        alive = first.strip() == "alive"
+        codes = first.split()
         try:
-            told: dict[str, Any] = json.loads(rest if alive else first)
+            told: dict[str, Any] = json.loads(rest)
         except ValueError:
-            return alive, {}
-        return alive, told
+            told = {}
+        return codes[:1] == ["0"], codes[1:] == ["0"], told
 
     def _show(self, told: dict[str, Any], shown: dict[str, str], variables: dict[str, Any]) -> None:
         lines = news(variables["inventory_hostname"], told.get("vms", {}), shown, told.get("waiting_kib"))

@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from html import escape
 from typing import Any, Dict, List, Mapping, Optional, Tuple
-from xml.sax.saxutils import escape, quoteattr
 
 from .._errors import FleetError
 from ._describe import Feature
@@ -101,7 +101,7 @@ class CpuOptions:
         if self.address_bits is not None:
             lines.append(f'<maxphysaddr mode="emulate" bits="{self.address_bits}"/>')
         for feature in self.features:
-            lines.append(f"<feature policy={quoteattr(feature.policy or 'require')} name={quoteattr(feature.name)}/>")
+            lines.append(f"<feature{_attributes({'policy': feature.policy or 'require', 'name': feature.name})}/>")
         if not lines:
             return f"<cpu{_attributes(attributes)}/>"
         return "\n".join([f"<cpu{_attributes(attributes)}>", *(f"  {line}" for line in lines), "</cpu>"])
@@ -119,7 +119,7 @@ class CpuOptions:
 
 
 def _attributes(values: Mapping[str, Optional[str]]) -> str:
-    return "".join(f" {name}={quoteattr(value)}" for name, value in values.items() if value is not None)
+    return "".join(f' {name}="{escape(value)}"' for name, value in values.items() if value is not None)
 
 
 def _bad(option: str, text: str, **facts: Any) -> FleetError:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
-from xml.sax.saxutils import escape, quoteattr
 
 from .. import _xml
 from .._errors import FleetError
@@ -87,13 +87,13 @@ class PoolCpu:
         ``check='partial'`` is written out because with TCG libvirt's default is ``none``, which drops missing features
         silently.
         """
-        lines = [f"<model fallback={quoteattr('forbid')}>{escape(self.model)}</model>"]
+        lines = [f'<model fallback="forbid">{escape(self.model)}</model>']
         if self.vendor is not None:
             lines.append(f"<vendor>{escape(self.vendor)}</vendor>")
         if self.address_bits is not None:
             lines.append(f'<maxphysaddr mode="emulate" bits="{self.address_bits}"/>')
         policies = {**dict.fromkeys(self.require, "require"), **dict.fromkeys(self.disable, "disable")}
-        lines += [f'<feature policy="{policies[name]}" name={quoteattr(name)}/>' for name in sorted(policies)]
+        lines += [f'<feature policy="{policies[name]}" name="{escape(name)}"/>' for name in sorted(policies)]
         return "\n".join(
             ['<cpu mode="custom" match="exact" check="partial">', *(f"  {line}" for line in lines), "</cpu>"]
         )

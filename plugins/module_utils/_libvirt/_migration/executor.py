@@ -23,7 +23,7 @@ from ..domains import find
 from .attempt import Options
 from .destination import local_address
 from .move import Move, move_from_dict
-from .outlook import forecasts
+from .outlook import Outlook
 from .passage import Passage
 from .preflight import require_migratable
 from .progress import RUN_DIRECTORY, Progress
@@ -53,12 +53,13 @@ def run_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
         settle(peers, options)
         if not moves:
             await_arrivals(peers, options)
-        moves = _ready(peers, moves, options)
-        return _carry_out(peers, moves, options)
+        moves, expected = _ready(peers, moves, options)
+        return _carry_out(peers, moves, options, expected)
 
 
-def _carry_out(peers: Peers, moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
-    expected = _expected(peers, moves, options)
+def _carry_out(
+    peers: Peers, moves: Sequence[Move], options: Options, expected: Mapping[str, Dict[str, Any]]
+) -> List[Dict[str, Any]]:
     waiting = [_waiting(peers, number, move, options) for number, move in enumerate(moves)]
     results: Dict[int, Dict[str, Any]] = {}
     under_way: Dict[Future[Dict[str, Any]], Waiting] = {}
@@ -90,26 +91,26 @@ def _waiting(peers: Peers, number: int, move: Move, options: Options) -> Waiting
 def plan_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
     """Return what ``run_moves`` would do, after the same checks, without touching anything."""
     with _peers() as peers:
-        moves = _ready(peers, moves, options)
-        expected = _expected(peers, moves, options)
+        moves, expected = _ready(peers, moves, options)
         return [
             Passage(Sides(peers, options.source_uri, move), options, forecast=expected.get(move.vm)).plan()
             for move in moves
         ]
 
 
-def _expected(peers: Peers, moves: Sequence[Move], options: Options) -> Dict[str, Dict[str, Any]]:
-    return forecasts(peers, moves, options) if options.forecasts and options.begins else {}
+def _ready(peers: Peers, moves: Sequence[Move], options: Options) -> Tuple[List[Move], Mapping[str, Dict[str, Any]]]:
+    """Return the moves with what they do not say, and the forecasts if they are asked for.
 
-
-def _ready(peers: Peers, moves: Sequence[Move], options: Options) -> List[Move]:
-    """Return the moves with what they do not say: the VM's UUID, and all that were begun if none is given."""
+    They lack the UUIDs of their VMs, and are all that were begun if none is given. QEMU watches how fast the VMs write
+    while it is found out whether they can move.
+    """
     if not options.begins:
         begun = [move_from_dict(entry.move) for entry in Journal().entries()]
-        return identified(peers, moves or begun, options)
+        return identified(peers, moves or begun, options), {}
     found = identified(peers, moves, options)
+    outlook = Outlook(peers, found, options) if options.forecasts else None
     require_migratable(peers, found, options)
-    return found
+    return found, outlook.forecasts() if outlook else {}
 
 
 @contextmanager

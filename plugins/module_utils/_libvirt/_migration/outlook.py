@@ -30,25 +30,33 @@ POLL_S = 0.2
 MEASURED = 2
 
 
-def forecasts(peers: Peers, moves: Sequence[Move], options: Options) -> Dict[str, Dict[str, Any]]:
-    """Return for each VM that runs here what to expect of its move, by name: a ``Forecast`` and what it rests on.
+class Outlook:
+    """What to expect of the moves of VMs that run here; QEMU watches their pages from the moment this is made."""
 
-    Takes a second or two. ``dirty_mib_s`` and ``speed_mib_s`` are ``None`` where QEMU or the kernel do not know.
-    """
-    domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
-    running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
-    rates = dirty_rates(peers.get(options.source_uri), list(running.values()))
-    # Many VMs go to few hosts.
-    links = {(move.uri, move.migrate_uri): move for move in moves if move.vm in running}
-    speeds = {way: _speed(move, options, len(running)) for way, move in links.items()}
-    found = {}
-    for move in moves:
-        if move.vm in running:
-            domain = running[move.vm]
-            dirty, speed = rates.get(domain.UUIDString()), speeds[(move.uri, move.migrate_uri)]
-            forecast = forecast_move(move.vm, int(domain.maxMemory()), options.schedule, dirty, speed)
-            found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
-    return found
+    def __init__(self, peers: Peers, moves: Sequence[Move], options: Options) -> None:
+        self._moves, self._options = moves, options
+        self._conn = peers.get(options.source_uri)
+        domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
+        self._running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
+        self._watched = [domain for domain in self._running.values() if _start(domain)]
+
+    def forecasts(self) -> Dict[str, Dict[str, Any]]:
+        """Return for each VM what to expect of its move, by name: a ``Forecast`` and what it rests on.
+
+        ``dirty_mib_s`` and ``speed_mib_s`` are ``None`` where QEMU or the kernel do not know.
+        """
+        rates = dirty_rates(self._conn, self._watched)
+        # Many VMs go to few hosts.
+        links = {(move.uri, move.migrate_uri): move for move in self._moves if move.vm in self._running}
+        speeds = {way: _speed(move, self._options, len(self._running)) for way, move in links.items()}
+        found = {}
+        for move in self._moves:
+            if move.vm in self._running:
+                domain = self._running[move.vm]
+                dirty, speed = rates.get(domain.UUIDString()), speeds[(move.uri, move.migrate_uri)]
+                forecast = forecast_move(move.vm, int(domain.maxMemory()), self._options.schedule, dirty, speed)
+                found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
+        return found
 
 
 def _speed(move: Move, options: Options, vms: int) -> Optional[float]:
@@ -60,20 +68,21 @@ def _speed(move: Move, options: Options, vms: int) -> Optional[float]:
     return round(min(known), 1) if known else None
 
 
-def dirty_rates(conn: Any, domains: Sequence[Any]) -> Dict[str, float]:
-    """Let QEMU measure how fast VMs write, all at once, and return MiB/s by UUID; needs libvirt 7.2."""
-    started = [domain for domain in domains if _start(domain)]
+def dirty_rates(conn: Any, domains: List[Any]) -> Dict[str, float]:
+    """Return how fast VMs write in MiB/s by UUID, once QEMU has measured it."""
     deadline = time.monotonic() + SAMPLE_S + ANSWER_S
     found: Dict[str, float] = {}
-    while len(found) < len(started) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-        for domain, stats in _stats(conn, started):
+    while True:
+        for domain, stats in _stats(conn, domains):
             if stats.get("dirtyrate.calc_status") == MEASURED:
                 found[domain.UUIDString()] = float(stats["dirtyrate.megabytes_per_second"])
-    return found
+        if len(found) == len(domains) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_S)
 
 
 def _start(domain: Any) -> bool:
+    """Let QEMU watch a VM; needs libvirt 7.2."""
     with suppress(libvirt.libvirtError, AttributeError):
         domain.startDirtyRateCalc(SAMPLE_S, 0)
         return True
@@ -81,6 +90,9 @@ def _start(domain: Any) -> bool:
 
 
 def _stats(conn: Any, domains: List[Any]) -> Sequence[Any]:
+    # Without any, libvirt would tell of all.
+    if not domains:
+        return ()
     with suppress(libvirt.libvirtError):
         found: Sequence[Any] = conn.domainListGetStats(domains, libvirt.VIR_DOMAIN_STATS_DIRTYRATE, 0)
         return found
