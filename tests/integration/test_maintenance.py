@@ -39,9 +39,11 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
     lab["hv1"].run("rm -f /etc/kvm_fleet_note")
     pins = lab["hv1"].virsh("dumpxml", "p")
     report = tmp_path / "report.json"
-    first = ansible.maintain(hosts="hv1", tasks=str(note), report=str(report))
+    first = ansible.maintain(hosts="hv1", tasks=str(note), report=str(report), answering=True)
     assert first.code == 0, first.text
     assert sorted(first.moved) == ["a", "a", "p", "p"]
+    (asked,) = (found.result for found in first.results if "sign of life" in found.task and found.status == "ok")
+    assert sorted((vm["name"], vm["outcome"]) for vm in asked["vms"]) == [("a", "answering"), ("p", "answering")]
     assert lab["hv1"].run("cat /etc/kvm_fleet_note").stdout == "done"
     fleet.assert_all_intact(["a", "p"], "hv1")
     fleet.assert_intact_and_once("c", "hv2")

@@ -103,6 +103,23 @@ def test_failed_task_file_leaves_the_host_drained_and_closed_until_a_run_succeed
     assert_home(lab, fleet)
 
 
+def test_a_host_to_which_others_cannot_send_vms_stays_drained_and_closed(
+    lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
+) -> None:
+    fleet.have(guest("a", autostart=True), guest("b"))
+    with lab.faults.firewall("hv1", "INPUT -p tcp --syn --dport 49152:49215 -j DROP"):
+        failed = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert failed.code != 0
+    assert "hv1 is healthy, but hv2, hv3 cannot send VMs there: hv1 cannot be sent memory" in " ".join(
+        failed.text.split()
+    )
+    assert lab["hv1"].virsh("list", "--all", "--name") == ""
+    assert lab["hv1"].run(["cat", MARK]).stdout.count('"phase": "drained"') == 1
+    again = ansible.maintain(hosts="hv1", tasks=str(note))
+    assert again.code == 0, again.text
+    assert_home(lab, fleet)
+
+
 def test_destination_loses_power_while_another_is_silent_and_the_same_command_finishes(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:

@@ -24,10 +24,13 @@ OPTIONS: Dict[str, Dict[str, Any]] = {
     "cpu_compare": {"cpu": "<cpu><model>Westmere</model></cpu>"},
     "host_info": {},
     "host_maintenance": {"state": "entered", "id": "x"},
+    "migration_reach_info": {"destinations": [{"name": "hv2", "uri": NO_HOST}]},
     "vm_cpu": {"name": "a", "cpu": "<cpu><model>Westmere</model></cpu>"},
     "vm_info": {},
     "vm_migrate": {"moves": [{"vm": "a", "destination": "hv2", "uri": NO_HOST}]},
+    "vm_pinning": {"name": "a", "policy": "none"},
     "vm_policy": {"name": "a", "home": "here"},
+    "vm_power": {"name": ["a"], "state": "answering"},
 }
 
 WRONG_MOVES: Dict[str, Callable[[Fleet], Dict[str, Any]]] = {
@@ -116,6 +119,32 @@ def test_unreachable_destination_is_an_error_soon(lab: Lab, ansible: Ansible, fl
     assert "hv2" in result["msg"]
     lab.faults.restore_link("hv2")
     fleet.assert_intact_and_once("a", "hv1")
+
+
+def test_which_hosts_vms_could_be_sent_to_is_told_without_any(lab: Lab, ansible: Ansible) -> None:
+    uris = {name: f"qemu+ssh://root@{lab[name].address}/system" for name in ("hv1", "hv2", "hv3")}
+    with lab.faults.firewall("hv2", "INPUT -p tcp --dport 49152 -j DROP"):
+        destinations = [
+            {"name": "open", "uri": uris["hv3"], "uuid": lab["hv3"].uuid, "address": lab["hv3"].address},
+            {"name": "walled", "uri": uris["hv2"]},
+            {"name": "itself", "uri": uris["hv1"]},
+            {"name": "another", "uri": uris["hv3"], "uuid": lab["hv2"].uuid},
+            {"name": "nobody", "uri": f"qemu+ssh://root@{lab.spec.subnet.rpartition('.')[0]}.250/system"},
+        ]
+        asked = task("migration_reach_info", check=True, destinations=destinations)
+        (result,) = ansible.tasks("hv1", asked)
+    assert not result["changed"]
+    told = {entry["destination"]: entry["error"] for entry in result["reach"]}
+    assert told == {
+        "open": None,
+        "walled": "port_blocked",
+        "itself": "same_host",
+        "another": "wrong_host",
+        "nobody": "unreachable",
+    }
+    for entry in result["reach"]:
+        assert entry["reached"] is (entry["error"] is None)
+        assert entry["reached"] or entry["destination"] in entry["reason"]
 
 
 def test_every_module_says_that_libvirtd_is_down(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:

@@ -97,7 +97,7 @@ def domain_xml(spec: GuestSpec, around: Surroundings = ON_POD) -> str:
   {f"<cputune>{pins}</cputune>" if pins else ""}
   <os>
     <type arch='x86_64' machine='{spec.machine}'>hvm</type>
-    <kernel>/{SHARED}/vmlinuz</kernel>
+    <kernel>/{SHARED}/kernel</kernel>
     <initrd>/{SHARED}/initrd.gz</initrd>
     <cmdline>{escape(kernel_line)}</cmdline>
   </os>

@@ -77,8 +77,8 @@ class PodKind(Kind):
         return Base(tree, ensure_image(tree, progress))
 
     def furnish(self, shared: Path, base: Base) -> None:
-        for name in ("vmlinuz", "initrd.gz"):
-            shutil.copyfile(base.image / name, shared / f"{name}.new")
+        for source, name in (("vmlinux", "kernel"), ("initrd.gz", "initrd.gz")):
+            shutil.copyfile(base.image / source, shared / f"{name}.new")
             (shared / f"{name}.new").rename(shared / name)
 
     def host(self, spec: LabSpec, name: str, folder: Path) -> Host:

@@ -44,6 +44,7 @@ PACKAGES = (
     "qemu-guest-agent",
     "tcc",
     "libc6-dev",
+    "zstd",
 )
 KERNEL_META = "linux-image-cloud-amd64"
 KERNEL_DIR = "opt/guest-kernel"

@@ -7,12 +7,13 @@
 """How a live migration is to go, as values: what is done when it does not converge, what to expect, which VM is next.
 
 Read top to bottom: ``schedule`` has the policies, ``given`` makes a schedule of the user's options, ``course`` says
-which of its steps are due, ``forecast`` what will come of it, ``queue`` which move begins next; ``cargo`` says which
-disks travel along, ``stowage`` where they go.
+which of its steps are due, ``forecast`` what will come of it, ``queue`` which move begins next; ``address`` says where
+memory is sent, ``cargo`` which disks travel along, ``stowage`` where they go.
 """
 
 from __future__ import annotations
 
+from .address import stream_uri
 from .cargo import Cargo, Copy, Medium, Place, cargo_of
 from .course import Course
 from .forecast import Forecast, forecast_move
@@ -49,5 +50,6 @@ __all__ = [
     "shortages",
     "startable",
     "stow",
+    "stream_uri",
     "taken",
 ]

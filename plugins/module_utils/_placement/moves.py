@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Tuple
 
+from .._migration import stream_uri
 from .._topology import Cell, format_cpuset
 from .answer import Move
 from .books import Moment
@@ -50,19 +51,13 @@ def _move(solution: Solution, move: Transfer, given: Given, purpose: str) -> Mov
         destination=target.name,
         destination_uuid=target.uuid,
         uri=target.migration_uri,
-        migrate_uri=_stream_uri(target.migration_address),
+        migrate_uri=stream_uri(target.migration_address),
         pins=given.pins if changes else None,
         estimated_s=move_seconds(vm, source, target),
         purpose=purpose,
         following=given.following if changes else None,
         exclusive_cpus=format_cpuset(given.exclusive) or None,
     )
-
-
-def _stream_uri(address: Optional[str]) -> Optional[str]:
-    if address is None:
-        return None
-    return f"tcp://[{address}]" if ":" in address and not address.startswith("[") else f"tcp://{address}"
 
 
 def duration(solution: Solution) -> float:

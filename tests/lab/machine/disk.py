@@ -131,8 +131,9 @@ def _add_files(root: Path, image: Path) -> None:
         path.chmod(0o755)
     shared = root / "srv/lab"
     shared.mkdir(parents=True)
-    for name in ("vmlinuz", "initrd.gz"):
-        shutil.copyfile(image / name, shared / name)
+    # KVM unpacks a kernel fast, and a disk with a smaller one is read faster.
+    for source, name in (("vmlinuz", "kernel"), ("initrd.gz", "initrd.gz")):
+        shutil.copyfile(image / source, shared / name)
     (root / "etc/fstab").write_text(FSTAB, encoding="ascii")
     (root / "etc/hostname").write_text("machine\n", encoding="ascii")
     (root / "etc/machine-id").write_text("4b564d466c656574" * 2 + "\n", encoding="ascii")

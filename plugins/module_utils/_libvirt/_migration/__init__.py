@@ -10,6 +10,7 @@ from .attempt import Options
 from .executor import plan_moves, run_moves
 from .move import Move, move_from_dict
 from .outlook import warnings
+from .reach import reach
 from .transport import COMPRESSIONS, Transport, require_possible
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Transport",
     "move_from_dict",
     "plan_moves",
+    "reach",
     "require_possible",
     "run_moves",
     "warnings",

@@ -52,11 +52,20 @@ def require_destination(sides: Sides) -> Tuple[str, str]:
         )
     if here == there:
         raise FleetError(
-            f"{move.destination} ({move.uri}) has the same libvirt host UUID {here} as {move.vm}'s present host; "
+            f"{move.destination} ({move.uri}) has the same libvirt host UUID {here} as the host that is to send; "
             "name another host, or give each its own host_uuid in libvirtd.conf.",
             "same_host",
         )
     return here, there
+
+
+def unreached(sides: Sides) -> Optional[Obstacle]:
+    """Return why nothing can be sent to the destination: its libvirt or its migration port cannot be reached."""
+    try:
+        require_destination(sides)
+    except FleetError as error:
+        return Obstacle(error.code, f"{sides.move.destination}: {error.msg.rstrip('.')}")
+    return migration_port(sides.move)
 
 
 def migration_port(move: Move) -> Optional[Obstacle]:

@@ -27,7 +27,7 @@ from .outlook import Outlook
 from .passage import Passage
 from .preflight import require_migratable
 from .progress import RUN_DIRECTORY, Progress
-from .sides import Peers, Sides, migration_job
+from .sides import Peers, Sides, connected, migration_job
 from .watch import POLL_S, Watch, is_broken
 
 # A libvirt daemon gives up on a silent sender after five keepalive answers that do not come, five seconds apart
@@ -49,7 +49,7 @@ def run_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
     Raises before anything moved if a VM cannot be migrated at all (``blocked``), and ``timeout`` if another executor
     keeps this host longer than the migrations of this one may take.
     """
-    with only_executor(options.wait_timeout), _peers() as peers:
+    with only_executor(options.wait_timeout), connected() as peers:
         settle(peers, options)
         if not moves:
             await_arrivals(peers, options)
@@ -90,7 +90,7 @@ def _waiting(peers: Peers, number: int, move: Move, options: Options) -> Waiting
 
 def plan_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
     """Return what ``run_moves`` would do, after the same checks, without touching anything."""
-    with _peers() as peers:
+    with connected() as peers:
         moves, expected = _ready(peers, moves, options)
         return [
             Passage(Sides(peers, options.source_uri, move), options, forecast=expected.get(move.vm)).plan()
@@ -111,16 +111,6 @@ def _ready(peers: Peers, moves: Sequence[Move], options: Options) -> Tuple[List[
     outlook = Outlook(peers, found, options) if options.forecasts else None
     require_migratable(peers, found, options)
     return found, outlook.forecasts() if outlook else {}
-
-
-@contextmanager
-def _peers() -> Iterator[Peers]:
-    peers = Peers()
-    try:
-        with translated("Working with the hypervisors"):
-            yield peers
-    finally:
-        peers.close()
 
 
 def _passage(

@@ -22,7 +22,7 @@ from ..._migration import Cargo, Obstacle
 from ..api import translated
 from ..domains import definition, live_xml
 from .attempt import Options
-from .destination import migration_port, objections, require_destination
+from .destination import objections, unreached
 from .move import Move
 from .sides import Peers, Sides, migration_job
 from .stowing import Stowing, with_hint
@@ -116,7 +116,7 @@ class _Destinations:
         move = sides.move
         way = (move.uri, move.migrate_uri)
         if way not in self._unreachable:
-            self._unreachable[way] = self._reached(sides)
+            self._unreachable[way] = unreached(sides)
         broken = self._unreachable[way]
         if broken is not None:
             return [broken]
@@ -125,10 +125,3 @@ class _Destinations:
         rest = replace(vm, disks=tuple(disk for disk in vm.disks if disk.target not in travelling))
         with translated(f"Asking {move.destination} whether it can take VM {move.vm}"):
             return [*objections(sides, rest), *self.stowing.obstacles(sides, vm, cargo)]
-
-    def _reached(self, sides: Sides) -> Optional[Obstacle]:
-        try:
-            require_destination(sides)
-        except FleetError as error:
-            return Obstacle(error.code, f"{sides.move.destination}: {error.msg.rstrip('.')}")
-        return migration_port(sides.move)

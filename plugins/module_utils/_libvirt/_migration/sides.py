@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
-from typing import Any, Dict, Tuple
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, Tuple
 
 from ..._errors import FleetError
-from ..api import is_error, libvirt
+from ..api import is_error, libvirt, translated
 from ..connection import bounded, close, open_uri
 from ..domains import find, state_of
 from .move import Move
@@ -48,6 +48,17 @@ class Peers:
         for conn in self._connections.values():
             close(conn)
         self._connections.clear()
+
+
+@contextmanager
+def connected() -> Iterator[Peers]:
+    """Yield the connections of a call, which are closed at its end."""
+    peers = Peers()
+    try:
+        with translated("Working with the hypervisors"):
+            yield peers
+    finally:
+        peers.close()
 
 
 def _alive(conn: Any) -> bool:
