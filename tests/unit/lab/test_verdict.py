@@ -39,6 +39,7 @@ def log(*ticks: int, boots: int = 1, more: str = MEMORY + cpu()) -> str:
         ("CPU changed and changed back", log(1) + cpu(2) + cpu(), False),
         ("half a line about the CPU", log(1) + "cpuid id=00000000\n" + cpu(), True),
         ("kernel oops", log(1) + "[   3.1] BUG: unable to handle page fault\n", False),
+        ("kernel that crashed while it booted, and booted again", "[    2.6] Oops: int3: 0000\n" + log(1, 2), True),
         ("a line is still being written", log(1, 2) + "tick 9", True),
     ],
 )

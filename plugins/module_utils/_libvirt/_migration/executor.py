@@ -99,10 +99,9 @@ def plan_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:
 
 
 def _ready(peers: Peers, moves: Sequence[Move], options: Options) -> Tuple[List[Move], Mapping[str, Dict[str, Any]]]:
-    """Return the moves with what they do not say, and the forecasts if they are asked for.
+    """Return the moves with the UUIDs of their VMs, all that were begun if none is given, and forecasts if asked for.
 
-    They lack the UUIDs of their VMs, and are all that were begun if none is given. QEMU watches how fast the VMs write
-    while it is found out whether they can move.
+    QEMU watches how fast the VMs write while it is found out whether they can move.
     """
     if not options.begins:
         begun = [move_from_dict(entry.move) for entry in Journal().entries()]

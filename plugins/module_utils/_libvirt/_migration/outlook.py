@@ -38,6 +38,7 @@ class Outlook:
         self._conn = peers.get(options.source_uri)
         domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
         self._running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
+        self._sizes_kib = {vm: int(domain.maxMemory()) for vm, domain in self._running.items()}
         self._watched = [domain for domain in self._running.values() if _start(domain)]
 
     def forecasts(self) -> Dict[str, Dict[str, Any]]:
@@ -52,9 +53,9 @@ class Outlook:
         found = {}
         for move in self._moves:
             if move.vm in self._running:
-                domain = self._running[move.vm]
-                dirty, speed = rates.get(domain.UUIDString()), speeds[(move.uri, move.migrate_uri)]
-                forecast = forecast_move(move.vm, int(domain.maxMemory()), self._options.schedule, dirty, speed)
+                size_kib, uuid = self._sizes_kib[move.vm], self._running[move.vm].UUIDString()
+                dirty, speed = rates.get(uuid), speeds[(move.uri, move.migrate_uri)]
+                forecast = forecast_move(move.vm, size_kib, self._options.schedule, dirty, speed)
                 found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
         return found
 
