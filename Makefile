@@ -13,8 +13,7 @@ ARGS ?=
 # Scenarios of molecule by the kind of hosts in their lab
 POD_SCENARIOS := maintenance cpu_pool migration pinning_pods migration_transport
 MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
-# Those that prepare or reboot hosts again and again take so long that `make test` leaves them out; what they show of modules
-# and playbooks is in the other tests, too
+# Those that prepare or reboot hosts again and again take so long that `make test` leaves them out
 LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
