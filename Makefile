@@ -39,11 +39,11 @@ FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-mach
 
 # Tests of whole playbooks, which have a lab of their own beside the others
 FLOWS := $(wildcard tests/integration/test_maintenance*.py tests/integration/test_rollout.py tests/integration/test_pool_lease.py)
-# Tests of the laboratory itself, for those who change it
-OF_THE_LAB := $(wildcard tests/integration/test_lab*.py tests/machines/test_lab.py)
+# Left out of `make test` for their time: tests of the laboratory itself, and every way to migrate under KVM
+LONG_TESTS := $(wildcard tests/integration/test_lab*.py tests/machines/test_lab.py tests/machines/test_migration.py)
 PYTEST_LAB = pytest --verbose --durations=20 --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
 
-.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration integration-flows soak machines lab-test molecule \
+.PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration integration-flows soak machines tests-long molecule \
 	molecule-pods molecule-machines molecule-long bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
@@ -90,7 +90,7 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 	python -m tests.tools.sanity $(ARGS)
 
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
-	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) $(OF_THE_LAB) tests/integration/test_soak.py)
+	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) $(LONG_TESTS) tests/integration/test_soak.py)
 
 integration-flows: venv sync ## Test playbooks against real libvirt in the laboratory (root)
 	KVM_FLEET_TEST_LAB=$${KVM_FLEET_TEST_LAB:-it}f $(PYTEST_LAB) $(FLOWS)
@@ -99,10 +99,10 @@ soak: venv sync ## Maintain hosts with a random fault in each round (root; ROUND
 	KVM_FLEET_SOAK_ROUNDS=$(ROUNDS) KVM_FLEET_SOAK_SEED=$(SEED) pytest -s tests/integration/test_soak.py $(ARGS)
 
 machines: venv sync ## Test modules on full hosts of the laboratory (root)
-	$(PYTEST_LAB) tests/machines $(addprefix --ignore=,$(OF_THE_LAB))
+	$(PYTEST_LAB) tests/machines $(addprefix --ignore=,$(LONG_TESTS))
 
-lab-test: venv sync ## Test the laboratory itself, which `make test` leaves out (root)
-	$(foreach kind,integration machines,pytest --verbose --durations=20 $(filter tests/$(kind)/%,$(OF_THE_LAB)) $(ARGS) &&) true
+tests-long: venv sync ## Test the laboratory itself and every way to migrate under KVM (root)
+	$(foreach kind,integration machines,pytest --verbose --durations=20 $(filter tests/$(kind)/%,$(LONG_TESTS)) $(ARGS) &&) true
 
 molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done
