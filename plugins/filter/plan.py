@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _placement
+from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils import _plan_text
 
 
 def plan_lines(plan: Any) -> list[str]:
     """Return an answer of ``placement_plan`` as lines."""
     try:
-        return _placement.plan_lines(plan)
+        return _plan_text.plan_lines(plan)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"plan_lines needs the plan that placement_plan returns: {error!r}") from error
 
@@ -23,7 +23,7 @@ def plan_lines(plan: Any) -> list[str]:
 def unplaced_lines(plan: Any) -> list[str]:
     """Return what has no destination in an answer of ``placement_plan``, and why, as lines."""
     try:
-        return _placement.unplaced_lines(plan)
+        return _plan_text.unplaced_lines(plan)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"unplaced_lines needs the plan that placement_plan returns: {error!r}") from error
 
@@ -31,7 +31,7 @@ def unplaced_lines(plan: Any) -> list[str]:
 def table_lines(rows: Any, columns: Any) -> list[str]:
     """Return mappings as an aligned table."""
     try:
-        return _placement.table_lines(rows, columns)
+        return _plan_text.table_lines(rows, columns)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"table_lines needs a list of mappings and a list of columns: {error!r}") from error
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _pool
+from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils import _pool_text
 
 
 def pool_lines(answer: Any) -> list[str]:
     """Return an answer of ``cpu_pool_plan`` as lines."""
     try:
-        return _pool.pool_lines(answer)
+        return _pool_text.pool_lines(answer)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"pool_lines needs what cpu_pool_plan returns: {error!r}") from error
 
@@ -23,7 +23,7 @@ def pool_lines(answer: Any) -> list[str]:
 def refusal_lines(answer: Any) -> list[str]:
     """Return what an answer of ``cpu_pool_plan`` refuses as lines."""
     try:
-        return _pool.refusal_lines(answer)
+        return _pool_text.refusal_lines(answer)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"refusal_lines needs what cpu_pool_plan returns: {error!r}") from error
 

@@ -53,23 +53,24 @@ def main() -> None:
     sys.path.insert(0, str(BUILD))
     from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _placement  # noqa: PLC0415
     from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement import exact_cp  # noqa: PLC0415
+    from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._plan_text import table_lines  # noqa: PLC0415
 
     # The planner is measured as it is without the optional solver.
     exact_cp.HAS_ORTOOLS = False
-    show(_placement, "Drains of 3 of 40 hosts, by fill of the other 37 afterwards", success(_placement, options))
-    show(_placement, "Drains of a twentieth of the hosts, 75 % full", speed(_placement, options.largest))
-    show(_placement, "Rolling maintenance of all of 200 hosts, 72 % full", rollouts(_placement))
-    show(_placement, "Drains of 10 of 200 hosts, a third of the VMs with CPUs or cells of their own", tied(_placement))
+    show(table_lines, "Drains of 3 of 40 hosts, by fill of the other 37 afterwards", success(_placement, options))
+    show(table_lines, "Drains of a twentieth of the hosts, 75 % full", speed(_placement, options.largest))
+    show(table_lines, "Rolling maintenance of all of 200 hosts, 72 % full", rollouts(_placement))
+    show(table_lines, "Drains of 10 of 200 hosts, a third of the VMs with CPUs or cells of their own", tied(_placement))
 
 
-def show(planner: Any, title: str, rows: Iterable[Row]) -> None:
+def show(table_lines: Any, title: str, rows: Iterable[Row]) -> None:
     found: list[Row] = []
     for row in rows:
         # A long run shows how far it is.
         print(row, file=sys.stderr, flush=True)
         found.append(row)
     print(f"\n{title}")
-    print("\n".join(planner.table_lines(found, list(found[0]))), flush=True)
+    print("\n".join(table_lines(found, list(found[0]))), flush=True)
 
 
 def success(planner: Any, options: Any) -> Iterable[Row]:

@@ -20,7 +20,6 @@ from .model import Cpu, Home, Host, Shape, Snapshot, Vm
 from .planner import answer, plan
 from .reasons import Reason
 from .request import Options, Request, parse
-from .show import plan_lines, table_lines, unplaced_lines
 from .snapshot import load, merge
 
 __all__ = [
@@ -47,7 +46,4 @@ __all__ = [
     "merge",
     "parse",
     "plan",
-    "plan_lines",
-    "table_lines",
-    "unplaced_lines",
 ]

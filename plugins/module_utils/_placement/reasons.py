@@ -50,11 +50,3 @@ def counts_of(reasons: Sequence[Reason]) -> Dict[str, int]:
     """Return by code how many hosts have such a reason."""
     codes = [reason.code for reason in reasons if reason.host is not None]
     return {code: codes.count(code) for code in sorted(set(codes))}
-
-
-def amount(kib: int) -> str:
-    """Return memory for people: ``8 GiB``, ``1.5 GiB``, ``300 MiB``, ``12 KiB``."""
-    for unit, size in (("TiB", 1 << 30), ("GiB", 1 << 20), ("MiB", 1 << 10)):
-        if abs(kib) >= size:
-            return f"{kib / size:.1f}".replace(".0", "") + f" {unit}"
-    return f"{kib} KiB"

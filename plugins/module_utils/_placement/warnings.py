@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from .._amount import amount
 from .._domain import Pinning
 from .answer import Move
 from .estimate import DEFAULT_LINK_MIB_S, may_not_converge
 from .model import Host, Snapshot, Vm
-from .reasons import amount
 from .resources import UNLIMITED, capacity
 
 Warnings = List[Dict[str, Any]]

@@ -9,12 +9,11 @@
 Read top to bottom: ``reading`` and ``request`` turn JSON into values, ``settle`` says what pools are by their records,
 ``policy`` and ``aims`` what is wanted, ``guards``, ``pairs`` and ``founding`` who may not join, ``draft`` who is where
 after the plan, ``target`` which CPU a pool is to have, ``agreement`` what the proofs say, ``judge`` what follows from
-them. ``answer`` and ``stat`` are the two answers, ``show`` their lines for people.
+them. ``answer`` and ``stat`` are the two answers.
 """
 
 from __future__ import annotations
 
 from .planner import plan
-from .show import pool_lines, refusal_lines
 
-__all__ = ["plan", "pool_lines", "refusal_lines"]
+__all__ = ["plan"]

@@ -82,8 +82,9 @@ def folder(tmp_path: Path) -> Path:
     """The working directory, with an inventory, a snapshot, and a collection in which host_info is another."""
     base = tmp_path / "ansible_collections" / "virtops" / "kvm_fleet"
     (base / "plugins" / "action").mkdir(parents=True)
-    for part in ("playbooks", "plugins/filter", "plugins/module_utils", "plugins/modules", "plugins/doc_fragments"):
-        (base / part).symlink_to(ROOT / part)
+    (base / "playbooks").symlink_to(ROOT / "playbooks")
+    for part in ("filter", "module_utils", "plugin_utils", "modules", "doc_fragments"):
+        (base / "plugins" / part).symlink_to(ROOT / "plugins" / part)
     (base / "plugins" / "action" / "host_info.py").write_text(HOST_INFO)
     (tmp_path / "inventory.json").write_text(json.dumps({"hypervisors": {"hosts": INVENTORY}}))
     (tmp_path / "fleet.json").write_text(json.dumps(WHOLE))

@@ -47,7 +47,7 @@ def tune(folder: Path, fault: str = "", *options: str, vms: Sequence[dict[str, A
     """Return the message of the last failure, empty if there was none, and what was done."""
     collection = folder / "ansible_collections" / "virtops" / "kvm_fleet"
     (collection / "plugins" / "action").mkdir(parents=True)
-    for part in ("roles", "plugins/filter", "plugins/module_utils"):
+    for part in ("roles", "plugins/filter", "plugins/module_utils", "plugins/plugin_utils"):
         (collection / part).symlink_to(ROOT / part)
     for name in ("vm_info", "vm_cpu", "vm_resources", "vm_pinning", "vm_policy"):
         (collection / "plugins" / "action" / f"{name}.py").write_text(NOTES.format(name=name))

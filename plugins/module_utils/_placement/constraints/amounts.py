@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Optional
 
+from ..._amount import amount
 from ..model import Vm
-from ..reasons import Reason, amount
+from ..reasons import Reason
 from ..resources import demand, known
 from .base import There
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
-from .._placement import table_lines
+from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._plan_text import table_lines
 
 _COLUMNS = (
     {"key": "pool", "title": "POOL"},

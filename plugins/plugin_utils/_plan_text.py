@@ -4,13 +4,16 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""Answers and tables as lines of text for people."""
+"""Plans and tables as lines of text for people.
+
+Apart from the planner, for every worker of Ansible that looks for a filter compiles all that filters import.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
-from .reasons import amount
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._amount import amount
 
 Column = Union[str, Mapping[str, str]]
 
