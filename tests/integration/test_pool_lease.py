@@ -74,7 +74,9 @@ def test_of_two_runs_at_once_one_has_the_pool_until_it_is_killed(lab: Lab, ansib
     lost = jobs[loser].wait()
     assert (lost.code, lost.changed) == (2, [])
     assert f"({winner}) has been at work on the hosts of pool gold since" in lost.text
-    wait_for("the other to have all hosts", lambda: purposes(lab) == [winner] * 3, 60)
+    # Only then it renews no lease any more.
+    wait_for("the other to be at work", lambda: "TASK [ansible.builtin.wait_for]" in jobs[winner].text, 60)
+    assert purposes(lab) == [winner] * 3
 
     before = [record(host) for host in lab.hosts]
     checked = start(ansible, hold(purpose="check"), RELEASE, check=True).wait()
