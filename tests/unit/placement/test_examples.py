@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils import _placement
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._snapshot_files import read_json, read_snapshot
+from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._plan_text import plan_lines
 
 from tests.tools.sync import ROOT
 
@@ -53,7 +54,7 @@ def make(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def test_the_page_shows_what_the_playbook_shows(command: str, shown: str) -> None:
     snapshot, request = request_of(command)
 
-    assert "\n".join(_placement.plan_lines(_placement.plan(request, read_json(snapshot)))) == shown
+    assert "\n".join(plan_lines(_placement.plan(request, read_json(snapshot)))) == shown
 
 
 @pytest.mark.parametrize("example", ["three-hosts", "numa-pair"])

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._amount import amount
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._placement.reasons import (
     Reason,
-    amount,
     counts_of,
     some_of_each,
 )
