@@ -21,18 +21,15 @@ author:
   - virtops.kvm_fleet contributors (!UNKNOWN)
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 attributes:
   check_mode:
-    support: full
     details:
       - The CPU is proven in check mode too, so the probe runs for a moment. Nothing is written.
   diff_mode:
-    support: full
     details:
       - The difference is that of the record, in which C(cpu) is the CPU of the pool.
-  idempotent:
-    support: full
 options:
   state:
     description:

@@ -20,17 +20,13 @@ author:
   - virtops.kvm_fleet contributors (!UNKNOWN)
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
     details:
       - The difference shows the kernel command line of the next boot, the CPUs of the slices and the huge pages of
         cells.
-  idempotent:
-    support: full
 options:
   state:
     description:

@@ -18,17 +18,13 @@ author:
   - virtops.kvm_fleet contributors (!UNKNOWN)
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
 attributes:
   check_mode:
-    support: full
     details:
       - The cordon is not observed in check mode, because that takes a short-lived domain; RV(cordon.active) is V(null).
       - Running domains are reported in RV(running) with O(phase=drained), and do not fail the task.
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 options:
   state:
     description:

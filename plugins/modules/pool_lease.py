@@ -18,15 +18,12 @@ author:
   - virtops.kvm_fleet contributors (!UNKNOWN)
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
 attributes:
   check_mode:
-    support: full
     details:
       - RV(granted) and RV(holder) tell what would be. Nobody waits in check mode.
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details:
       - A renewal only moves when the lease expires. That is not reported as a change.
 options:

@@ -25,12 +25,7 @@ description:
   - In a playbook the progress is shown while it runs, and the migrations go on if the controller dies. The next run
     waits for them and goes on from what it finds.
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
     details: A VM that is at its destination already is not touched.
 options:
   state:
@@ -232,6 +227,7 @@ options:
       - Also how long to wait for another run of this module on this host.
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
+  - virtops.kvm_fleet.attributes.full
   - virtops.kvm_fleet.libvirt
   - virtops.kvm_fleet.wait
 notes:
