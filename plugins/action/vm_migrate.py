@@ -108,11 +108,13 @@ class ActionModule(ActionBase):
 
         A shell looks, for a module takes ten times as long, and many hosts may be waiting for their turn.
         """
-        number = job["ansible_job_id"].partition(".")[0]
-        # The brackets keep the pattern from finding the shell that carries it.
-        lives = f"grep -qs '[{number[0]}]{number[1:]}' /proc/[0-9]*/cmdline"
+        number, _dot, process = job["ansible_job_id"].partition(".")
+        # The brackets keep the pattern from finding the shell that carries it, also where it names the file.
+        pattern = f"[{number[0]}]{number[1:]}"
+        folder = shlex.quote(job["results_file"].rpartition("/")[0])
+        lives = f"grep -qs '{pattern}' /proc/[0-9]*/cmdline"
         # The process lives on for some seconds after the job, whose result takes the place of this mark.
-        lasts = f"grep -qs '^{{\"started\"' {shlex.quote(job['results_file'])}"
+        lasts = f"grep -qs '^{{\"started\"' {folder}/{pattern}.{process}"
         looked = f"{lives}; printf '%s ' $?; {lasts}; echo $?; cat {PROGRESS_FILE}"
         read = self._low_level_execute_command(looked, sudoable=True)
         first, _newline, rest = read.get("stdout", "").partition("\n")
