@@ -39,8 +39,8 @@ FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-mach
 
 # Tests of whole playbooks, which have a lab of their own beside the others
 FLOWS := $(wildcard tests/integration/test_maintenance*.py tests/integration/test_rollout.py tests/integration/test_pool_lease.py)
-# Left out of `make test` for their time: tests of the laboratory itself, and every way to migrate under KVM
-LONG_TESTS := $(wildcard tests/integration/test_lab*.py tests/machines/test_lab.py tests/machines/test_migration.py)
+# Left out of `make test` for their time: tests of the laboratory itself, every way to migrate under KVM, and of many guests
+LONG_TESTS := $(wildcard tests/integration/test_lab*.py $(addprefix tests/machines/test_,lab.py maintenance.py migration.py) tests/fleet/test_*.py)
 PYTEST_LAB = pytest --verbose --durations=20 --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration integration-flows soak machines tests-long molecule \
@@ -50,8 +50,8 @@ help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 ##
-demo: venv sync ## Show the whole on a laboratory of real hypervisors (KEEP=1 leaves it running)
-	python -m tests.demo $(if $(KEEP),--keep) $(ARGS)
+demo: venv sync ## Show the whole on a laboratory of real hypervisors (KIND=machine reboots full hosts, KEEP=1 leaves it running)
+	python -m tests.demo $(if $(KIND),--kind $(KIND)) $(if $(KEEP),--keep) $(ARGS)
 
 test: venv ## Run every check and test (root)
 	@python -m tests.tools.steps $(FULL)
@@ -101,8 +101,8 @@ soak: venv sync ## Maintain hosts with a random fault in each round (root; ROUND
 machines: venv sync ## Test modules on full hosts of the laboratory (root)
 	$(PYTEST_LAB) tests/machines $(addprefix --ignore=,$(LONG_TESTS))
 
-tests-long: venv sync ## Test the laboratory itself and every way to migrate under KVM (root)
-	$(foreach kind,integration machines,pytest --verbose --durations=20 $(filter tests/$(kind)/%,$(LONG_TESTS)) $(ARGS) &&) true
+tests-long: venv sync ## Test the laboratory itself, migration under KVM, and many guests (root)
+	$(foreach kind,integration machines fleet,pytest --verbose --durations=20 $(filter tests/$(kind)/%,$(LONG_TESTS)) $(ARGS) &&) true
 
 molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done

@@ -42,14 +42,17 @@ options:
       - V(options) may hold V(stay_in_pool) (default V(true)), V(exclude_hosts), V(move_manual) (default V(true);
         V(false) refuses VMs with migration mode V(manual)), V(max_extra_moves) (how many moves there may be of VMs
         that make room or wait on a third host, by default any number), V(max_hosts_down) (of a pool in one wave of a
-        rollout), V(pinned), V(best_effort) (default V(false); V(true) returns the moves of a drain that cannot succeed
-        as a whole), V(weights) (factors of preferences by name), V(concurrency) (migrations of a host at once, for
-        estimates, default V(2)), V(service_s) (time to service the hosts of a wave, for estimates, default V(0)),
-        V(node_limit) (effort of a search, default V(20000)) and V(max_age_s) (from when on a part of the snapshot
-        counts as old, default V(900)).
+        rollout), V(pinned), V(stopped), V(best_effort) (default V(false); V(true) returns the moves of a drain that
+        cannot succeed as a whole), V(weights) (factors of preferences by name), V(concurrency) (migrations of a host at
+        once, for estimates, default V(2)), V(service_s) (time to service the hosts of a wave, for estimates, default
+        V(0)), V(node_limit) (effort of a search, default V(20000)) and V(max_age_s) (from when on a part of the
+        snapshot counts as old, default V(900)).
       - V(pinned) of these is for drains and rollouts, and for VMs that cannot move because of their migration mode
         V(pinned) or of blockers. With V(fail) (the default) they have no destination, with V(shutdown) they are shut
         down while their host is serviced, and with V(skip) their hosts are left out.
+      - V(stopped) of these is for the other questions than V(rollout) and V(rebalance), and for VMs that are off. With
+        V(leave) (the default) they stay, with V(move) their definitions move too, and with V(only) nothing else does.
+        To carry that out, M(virtops.kvm_fleet.vm_migrate) needs O(virtops.kvm_fleet.vm_migrate#module:offline).
     type: dict
   request_path:
     description:

@@ -13,15 +13,18 @@ from typing import Callable, Iterator, Optional, Tuple
 from .. import _xml
 from ._blockers import unshared_disks
 
+_SAVED = ("its memory is saved on this host; start it, or discard that with `virsh managedsave-remove`",)
 
-def offline_blockers(xml: str, shared_path: Callable[[str], bool]) -> Tuple[str, ...]:
+
+def offline_blockers(xml: str, shared_path: Callable[[str], bool], saved: bool = False) -> Tuple[str, ...]:
     """Return what of a VM (persistent XML) would stay behind, or nothing.
 
-    ``shared_path`` says of a path whether it is the same file on the destination. libvirt itself looks at none of this
-    when it migrates a definition. Raises ``FleetError`` with code ``bad_xml``.
+    ``shared_path`` says of a path whether it is the same file on the destination, ``saved`` whether libvirt has saved
+    its memory. libvirt itself looks at no file when it migrates a definition. Raises ``FleetError`` with code
+    ``bad_xml``.
     """
     root = _xml.parse_as(xml, "domain")
-    return (*unshared_disks(root, shared_path), *_state(root, shared_path))
+    return (*(_SAVED if saved else ()), *unshared_disks(root, shared_path), *_state(root, shared_path))
 
 
 def _state(root: _xml.Element, shared_path: Callable[[str], bool]) -> Iterator[str]:

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from .._cpu import parse_cpu
-from .._domain import PLACING, Domain, Policy, migration_blockers, migration_mode, overhead_kib, parse_domain
+from .._domain import (
+    PLACING,
+    Domain,
+    Policy,
+    migration_blockers,
+    migration_mode,
+    offline_blockers,
+    overhead_kib,
+    parse_domain,
+)
 from .._host.machine import on_shared_storage
 from .._pinning import policy_of
 from .api import is_error, libvirt, translated
@@ -87,7 +96,10 @@ def _read_vm(domain: Any, host: str, host_cpu: Optional[str], cpus: CpuTable, li
     resuming = _resuming(domain, parsed) if saved else parsed
     foreign = parsed.arch not in described_archs(listing.arch)
     snapshots = domain.snapshotNum(0) if parsed.uuid in listing.snapshots else 0
-    blockers = migration_blockers(xml, snapshots=snapshots, shared_path=listing.moves_with) if state.active else ()
+    blockers = migration_blockers(xml, snapshots=snapshots, shared_path=listing.moves_with)
+    if not state.active:
+        # What could not move live needs a person's eye off as well: devices of this host are in its definition.
+        blockers = tuple(dict.fromkeys((*blockers, *offline_blockers(xml, on_shared_storage, saved))))
     defined = None
     if state.active and parsed.uuid in listing.persistent:
         defined = parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))

@@ -42,7 +42,7 @@ def move_seconds(vm: Vm, source: Host, destination: Host) -> float:
     """
     speed = link(source, destination)
     useful = max(speed - (vm.dirty_mib_s or 0.0), speed * SLOWEST_SHARE)
-    return round((vm.memory_kib or 0) / 1024 / useful, 1)
+    return round(vm.sent_kib / 1024 / useful, 1)
 
 
 def may_not_converge(vm: Vm, source: Host, destination: Host) -> bool:
@@ -67,12 +67,12 @@ def transfer_bound(vms: Sequence[Vm], hosts: Mapping[str, Host], possible: Mappi
 
 def _alone(vm: Vm, source: Host, targets: Sequence[Host], fastest: float) -> float:
     best = max((link(source, target) for target in targets), default=min(fastest, link(source)))
-    return (vm.memory_kib or 0) / 1024 / best
+    return vm.sent_kib / 1024 / best
 
 
 def _per_host(pairs: Iterable[Tuple[str, Vm]]) -> Dict[str, float]:
     """Return MiB per host."""
     amounts: Dict[str, List[int]] = {}
     for name, vm in pairs:
-        amounts.setdefault(name, []).append(vm.memory_kib or 0)
+        amounts.setdefault(name, []).append(vm.sent_kib)
     return {name: sum(kib) / 1024 for name, kib in amounts.items()}

@@ -204,6 +204,11 @@ class Vm:
         return self.uuid or f"{self.host}/{self.name}"
 
     @property
+    def sent_kib(self) -> int:
+        """What a move sends: of a VM that is off, only its definition."""
+        return (self.memory_kib or 0) if self.active else 0
+
+    @property
     def total_kib(self) -> int:
         """What the VM can take from its host."""
         return (self.memory_kib or 0) + self.overhead_kib

@@ -70,7 +70,7 @@ def duration(solution: Solution) -> float:
 
 
 def _flow(vm: Vm, move: Transfer) -> Flow:
-    return Flow(move.source, move.destination, (vm.memory_kib or 0) / 1024, vm.dirty_mib_s or 0.0)
+    return Flow(move.source, move.destination, vm.sent_kib / 1024, vm.dirty_mib_s or 0.0)
 
 
 def after(solution: Solution, snapshot: Snapshot) -> Snapshot:

@@ -17,7 +17,7 @@ from .loads import loads, vms_of
 from .model import Host, Snapshot, Vm
 from .one_wave import one_wave
 from .pinned import without_skipped
-from .question import question_of
+from .question import question_of, staying_off
 from .rebalance import rebalance
 from .request import Request, parse
 from .rollout import rollout
@@ -47,6 +47,7 @@ def answer(request: Request, snapshot: Snapshot, now_s: Optional[int] = None) ->
         loads=loads(pairs, snapshot),
         warnings=(
             *warnings.of_moves(pairs, {host.name: host for host in snapshot.hosts}),
+            *warnings.of_vms_off(staying_off(request, snapshot)),
             *found.warnings,
             *warnings.of_snapshot(snapshot, vms, hosts, request.options.max_age_s, now_s),
         ),

@@ -14,6 +14,7 @@ from typing import Callable, FrozenSet, Iterator, Optional, Sequence, Tuple
 from .constraints import vm_reasons
 from .model import Host, Snapshot, Vm
 from .pinned import is_shut_down
+from .reasons import Reason
 from .request import Options, Request
 
 Within = Callable[[Vm], Optional[FrozenSet[str]]]
@@ -43,7 +44,7 @@ def question_of(request: Request, snapshot: Snapshot) -> Question:
         return Question(request.vms, lambda vm: named, options, parks=more and named is None)
     if request.question == "drain":
         return drain_of(frozenset(host.name for host in request.hosts), snapshot, options)
-    away = () if request.refill == "none" else tuple(vm for vm in snapshot.vms if _is_away(vm, request.hosts))
+    away = () if request.refill == "none" else tuple(vm for vm in snapshot.vms if _is_away(vm, request))
     return Question(away, lambda vm: frozenset({home_of(vm, request.hosts)}), options, parks=more)
 
 
@@ -51,18 +52,37 @@ def drain_of(hosts: FrozenSet[str], snapshot: Snapshot, options: Options) -> Que
     """Return the question how to empty hosts; VMs that are shut down meanwhile stay where they are."""
     more = options.max_extra_moves != 0
     # A leftover keeps its host from being empty, so it is named as well.
-    vms = tuple(vm for vm in (*snapshot.vms, *snapshot.leftovers) if vm.host in hosts and vm.active)
-    vms = tuple(vm for vm in vms if not is_shut_down(vm, options))
+    leftovers = (vm for vm in snapshot.leftovers if vm.active and options.stopped != "only")
+    there = (vm for vm in (*(vm for vm in snapshot.vms if _moves(vm, options)), *leftovers) if vm.host in hosts)
+    vms = tuple(vm for vm in there if not is_shut_down(vm, options))
     return Question(vms, lambda vm: None, options, hosts, makes_room=more, parks=more)
 
 
-def _is_away(vm: Vm, hosts: Sequence[Host]) -> bool:
-    return vm.active and home_of(vm, hosts) not in ("", vm.host)
+def _moves(vm: Vm, options: Options) -> bool:
+    """Whether a VM is one to be moved: one that is off keeps no host from being emptied, so it goes only if it can."""
+    if vm.active:
+        return options.stopped != "only"
+    return options.stopped != "leave" and not vm_reasons(vm, options)
+
+
+def _is_away(vm: Vm, request: Request) -> bool:
+    return _moves(vm, request.options) and home_of(vm, request.hosts) not in ("", vm.host)
 
 
 def home_of(vm: Vm, hosts: Sequence[Host]) -> str:
     """Return the name of the host a VM belongs to, or nothing where it is none of ``hosts``."""
     return next((host.name for host in hosts if vm.home is not None and vm.home.is_host(host)), "")
+
+
+def staying_off(request: Request, snapshot: Snapshot) -> Iterator[Tuple[Vm, Tuple[Reason, ...]]]:
+    """Yield the VMs of a drain that are off and would move with it if they could, and why they cannot."""
+    if request.options.stopped == "leave" or request.question != "drain":
+        return
+    names = {host.name for host in request.hosts}
+    for vm in snapshot.vms:
+        reasons = () if vm.active or vm.host not in names else vm_reasons(vm, request.options)
+        if reasons:
+            yield vm, reasons
 
 
 def others(snapshot: Snapshot, question: Question) -> Iterator[Vm]:

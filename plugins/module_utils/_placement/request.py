@@ -20,6 +20,8 @@ QUESTIONS = ("drain", "place", "refill", "rollout", "rebalance")
 REFILLS = ("home", "leapfrog", "none")
 # What is done about VMs that cannot move, where hosts are taken out of service.
 PINNED = ("fail", "shutdown", "skip")
+# What is done about VMs that are off: leave them, move them too, or move only them.
+STOPPED = ("leave", "move", "only")
 
 # Where the snapshot comes from is the caller's business; the planner accepts the keys and reads neither.
 KEYS = ("version", "question", "hosts", "vms", "refill", "max_moves", "options", "snapshot", "snapshot_path")
@@ -36,7 +38,7 @@ class Options:
     ``node_limit`` bounds each search. ``max_extra_moves`` bounds the moves beyond one for each VM of the question,
     ``None`` does not. ``weights`` are factors by the weights' names. ``concurrency`` is how many moves a host has at
     once, for estimates, ``service_s`` how long hosts of one wave are worked on, and ``max_hosts_down`` how many these
-    are at most. ``pinned`` is one of ``PINNED``. ``max_age_s`` is for warnings only.
+    are at most. ``pinned`` is one of ``PINNED``, ``stopped`` one of ``STOPPED``. ``max_age_s`` is for warnings only.
     """
 
     stay_in_pool: bool = True
@@ -51,6 +53,7 @@ class Options:
     service_s: int = 0
     max_hosts_down: Optional[int] = None
     pinned: str = "fail"
+    stopped: str = "leave"
 
 
 OPTIONS = tuple(each.name for each in fields(Options))
@@ -94,6 +97,9 @@ def parse(data: Any, snapshot: Snapshot) -> Request:
     return request
 
 
+# Plans of these are about VMs that run.
+_OF_RUNNING_VMS = ("rollout", "rebalance")
+
 # How a question refills hosts where the request does not say.
 _REFILLS = {"refill": "home", "rollout": "leapfrog"}
 
@@ -109,6 +115,8 @@ def _check_subject(request: Request, given: Fields) -> None:
         raise given.wrong("max_moves", "a whole number for the question rebalance")
     if request.question != "rebalance" and request.max_moves is not None:
         raise _misplaced("max_moves", "rebalance", request.question)
+    if request.options.stopped != "leave" and request.question in _OF_RUNNING_VMS:
+        raise _misplaced("stopped", "drain, place or refill", request.question)
     if request.question == "refill" and request.refill == "leapfrog":
         text = (
             "request: refill leapfrog fills hosts with the VMs of those that are to be emptied next, so it is for the"
@@ -140,6 +148,7 @@ def _options(given: Optional[Fields], snapshot: Snapshot) -> Options:
         "service_s": given.whole("service_s", "seconds"),
         "max_hosts_down": _positive(given, "max_hosts_down"),
         "pinned": given.choice("pinned", PINNED),
+        "stopped": given.choice("stopped", STOPPED),
     }
     return replace(Options(), **{key: value for key, value in found.items() if value is not None})
 

@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .._amount import amount
 from .._domain import Pinning
 from .answer import Move
 from .estimate import DEFAULT_LINK_MIB_S, may_not_converge
 from .model import Host, Snapshot, Vm
+from .reasons import Reason
 from .resources import UNLIMITED, capacity
 
 Warnings = List[Dict[str, Any]]
@@ -50,6 +51,15 @@ def of_moves(moves: Sequence[Tuple[Vm, Move]], hosts: Mapping[str, Host]) -> War
             found.append(
                 {"code": "may_not_converge", "vm": vm.name, "uuid": vm.uuid, "host": move.destination, "text": text}
             )
+    return found
+
+
+def of_vms_off(staying: Iterable[Tuple[Vm, Tuple[Reason, ...]]]) -> Warnings:
+    """Return a warning for each VM that is off and stays, though such VMs move."""
+    found: Warnings = []
+    for vm, reasons in staying:
+        text = f"{vm.name} is off and stays on {vm.host}: {'; '.join(reason.text for reason in reasons)}."
+        found.append({"code": "stays_off", "vm": vm.name, "uuid": vm.uuid, "host": vm.host, "text": text})
     return found
 
 

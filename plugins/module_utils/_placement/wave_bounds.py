@@ -172,7 +172,7 @@ def seconds_bound(pool: Pool, at_once: int, hosts: Mapping[str, Host]) -> float:
     """
     amounts: Dict[str, float] = {}
     for vm in pool.vms:
-        amounts[vm.host] = amounts.get(vm.host, 0.0) + (vm.memory_kib or 0) / 1024
+        amounts[vm.host] = amounts.get(vm.host, 0.0) + vm.sent_kib / 1024
     # Tenths that are begun do not count: estimates are rounded, and a bound must not be above them.
     sending = (floor(10 * amounts.get(host.name, 0.0) / link(hosts[host.name])) / 10 for host in pool.serviced)
     return float(sum(sorted(sending, reverse=True)[:: max(1, at_once)]))

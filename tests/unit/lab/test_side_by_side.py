@@ -21,7 +21,7 @@ from tests.tools.sync import ROOT
 
 SCENARIOS = sorted(path.parent for path in (ROOT / "extensions/molecule").glob("*/molecule.yml"))
 # Those of the tests, with the labs that single tests make beside them
-OTHERS = ("it", "itf", "itl", "itk", "itv", "mit", "mitcold", "mitkill")
+OTHERS = ("it", "itx", "itf", "itl", "itk", "itv", "mit", "mitp", "mitcold", "mitkill")
 
 
 def _lab(scenario: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ asked what only it knows (``destination.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..._domain import Domain, migration_blockers, offline_blockers, parse_domain
 from ..._errors import FleetError
@@ -70,7 +70,7 @@ def _obstacles(sides: Sides, destinations: _Destinations) -> List[Obstacle]:
         return []
     if not domain.isActive():
         xml = definition(domain)
-        words = with_hint(tuple(_left_behind(domain, xml)), destinations.copy_storage)
+        words = with_hint(_left_behind(domain, xml), destinations.copy_storage)
         return [Obstacle("blocked", reason) for reason in words] + destinations.obstacles(sides, parse_domain(xml))
     xml = live_xml(domain)
     vm, words = parse_domain(xml), with_hint(blockers_of(domain, xml, destinations.copy_storage), False)
@@ -93,12 +93,11 @@ def _is_copied(_path: str) -> bool:
     return True
 
 
-def _left_behind(domain: Any, xml: str) -> Iterator[str]:
-    """Yield what of a VM that is off would not travel with its definition."""
+def _left_behind(domain: Any, xml: str) -> Tuple[str, ...]:
+    """Return what of a VM that is off would not travel with its definition."""
     with translated(f"Looking for saved memory of VM {domain.name()}"):
-        if domain.hasManagedSaveImage(0):
-            yield "its memory is saved on this host; start it, or discard that with `virsh managedsave-remove`"
-    yield from offline_blockers(xml, on_shared_storage)
+        saved = bool(domain.hasManagedSaveImage(0))
+    return offline_blockers(xml, on_shared_storage, saved)
 
 
 class _Destinations:

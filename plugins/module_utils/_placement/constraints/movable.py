@@ -4,7 +4,7 @@
 
 # Private to the virtops.kvm_fleet collection: no stability is promised to other users.
 
-"""A VM must run, be in a state that migrates, and be nowhere else."""
+"""A VM must run or may move though it is off, be in a state that migrates, and be nowhere else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ..request import Options
 
 
 def not_running(vm: Vm, options: Options) -> Optional[Reason]:
-    if vm.active:
+    if vm.active or options.stopped != "leave":
         return None
-    return Reason("not_running", f"{vm.name} is {vm.state}; only running VMs can move live. Start it first.")
+    text = f"{vm.name} is {vm.state}; only running VMs can move live. Start it first, or let VMs that are off move too."
+    return Reason("not_running", text)
 
 
 def state(vm: Vm, options: Options) -> Optional[Reason]:
