@@ -23,7 +23,7 @@ from .._domain import (
     parse_domain,
 )
 from .._host.machine import on_shared_storage
-from .._pinning import policy_of
+from .._pin_rules import policy_of
 from .api import is_error, libvirt, translated
 from .domains import DomainState, saved_xml, state_of
 from .host import described_archs

@@ -14,17 +14,16 @@ share CPUs what is left.
 
 from __future__ import annotations
 
-from ._fitted import fitted, releases
 from ._guest import Guest, GuestCell, guest_from_data, guest_of
 from ._host_aim import aim
 from ._isolation_guard import ThreadPin, pins_lost, pins_outside, pins_refusal, thread_pins
-from ._ledger import Claim, Conflict, conflicts, exclusive_cpus, policy_of, policy_or_own
+from ._ledger import Claim, Conflict, conflicts, exclusive_cpus
 from ._manual import check_pins
 from ._move import Misfit, count_pins, fit_pinning, keeps_pinning, move_pinning, pinned_cpus
 from ._others import Tenant, joined, others_of_tenant, pins_all
 from ._place import Placement, place
 from ._resident import BOTH, DEFINITION, LIVE, Aim, HostAim, HostState, Resident, Wish
-from ._room import HostCpus, Others, Room, RoomCell, huge_pages, is_given, room_of, usable_kib, without_vm
+from ._room import Others, Room, RoomCell, huge_pages, room_of, usable_kib, without_vm
 from ._threads import Pending, Thread, live_changes, pending, pinned, thread_sets
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Guest",
     "GuestCell",
     "HostAim",
-    "HostCpus",
     "HostState",
     "Misfit",
     "Others",
@@ -56,11 +54,9 @@ __all__ = [
     "count_pins",
     "exclusive_cpus",
     "fit_pinning",
-    "fitted",
     "guest_from_data",
     "guest_of",
     "huge_pages",
-    "is_given",
     "joined",
     "keeps_pinning",
     "live_changes",
@@ -74,9 +70,6 @@ __all__ = [
     "pins_outside",
     "pins_refusal",
     "place",
-    "policy_of",
-    "policy_or_own",
-    "releases",
     "room_of",
     "thread_pins",
     "thread_sets",

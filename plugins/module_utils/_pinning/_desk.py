@@ -12,10 +12,10 @@ from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 
 from .._domain import AUTO, PLACING, Domain, Pinning
 from .._errors import FleetError
+from .._pin_rules import fitted
 from .._topology import format_cpuset
 from ._attempts import attempts
 from ._cpu_notes import listed
-from ._fitted import fitted
 from ._guest import guest_of
 from ._keep import kept_pins
 from ._ledger import Claim

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import FrozenSet, Iterator, List, Mapping, Optional, Sequence
 
 from .._domain import AUTO, Domain, Pinning, PinningPolicy
+from .._pin_rules import policy_of
 from .._topology import parse_cpuset
 from ._guest import Guest
-from ._ledger import policy_of
 from ._place import memnodes_of, memory_of
 from ._room import Room, RoomCell
 from ._side import cells_with, enough_shared, host_cells, nodes_of

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Sequence, Set, Tuple
 
-from .._domain import AUTO, Domain, Pinning, PinningPolicy, VcpuPin
+from .._domain import AUTO, Pinning, PinningPolicy, VcpuPin
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._isolation_guard import ThreadPin
 
@@ -47,16 +47,6 @@ class Conflict:
     def __str__(self) -> str:
         """Return the words for a message."""
         return f"{self.first[0]} and {self.second[0]} on {format_cpuset(self.cpus)}"
-
-
-def policy_of(domain: Domain) -> PinningPolicy:
-    """Return the policy stored with a VM; without one its pins are the user's own, if it has any."""
-    return policy_or_own(domain.policy.pinning if domain.policy else None, domain.own_pinning)
-
-
-def policy_or_own(stored: Optional[PinningPolicy], own: Pinning) -> PinningPolicy:
-    """Return a stored policy; where there is none, pins are the user's ``own``."""
-    return stored or PinningPolicy("manual" if own.is_pinned else "none")
 
 
 def exclusive_cpus(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import FrozenSet, Mapping, Optional, Tuple
 
 from .._domain import Domain, Following, Pinning, PinningPolicy
+from .._pin_rules import HostCpus
 from .._topology import Cell
 from ._ledger import Claim
-from ._room import HostCpus
 from ._threads import Thread
 
 BOTH, LIVE, DEFINITION = "both", "live", "definition"

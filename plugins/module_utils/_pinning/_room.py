@@ -10,44 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Container, Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
-from .._domain import AUTO
-from .._topology import Cell, PageSize, distances_between, format_cpuset, parse_cpuset
+from .._pin_rules import HostCpus
+from .._topology import Cell, PageSize, distances_between, format_cpuset
 from ._isolation_guard import ThreadPin
 from ._ledger import Claim, owners
 
 # The largest page that is not huge on any architecture.
 BASE_PAGE_KIB = 64
-
-
-@dataclass(frozen=True)
-class HostCpus:
-    """How a host divides its CPUs. ``machine`` are those that systemd lets VMs use, ``None`` where it does not say.
-
-    ``isolated`` are balanced by nobody, ``offline`` do not run, ``reserved`` are never a VM's own.
-    """
-
-    isolated: FrozenSet[int] = frozenset()
-    offline: FrozenSet[int] = frozenset()
-    machine: Optional[FrozenSet[int]] = None
-    reserved: FrozenSet[int] = frozenset()
-
-    def usable(self, online: FrozenSet[int]) -> FrozenSet[int]:
-        """Return those of the CPUs that run which VMs may use."""
-        return online if self.machine is None else online & self.machine
-
-    def left(self, online: FrozenSet[int]) -> FrozenSet[int]:
-        """Return the CPUs that isolation leaves to threads without pins, none where nothing is isolated."""
-        return self.usable(online) - self.isolated if online & self.isolated else frozenset()
-
-    def shared(self, online: FrozenSet[int], owned: FrozenSet[int]) -> FrozenSet[int]:
-        """Return the CPUs for threads that have none of their own; isolated ones where VMs may use no others."""
-        usable = self.usable(online)
-        return (usable - self.isolated or usable) - owned
-
-
-def is_given(cpuset: Optional[str], left: FrozenSet[int]) -> bool:
-    """Whether a ``cpuset`` without a record only says what isolation ``left`` to VMs, as a migration gives it."""
-    return cpuset not in (None, AUTO) and parse_cpuset(cpuset or "") == left
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from .._domain import (
     VcpuPin,
     threads_on,
 )
+from .._pin_rules import is_given, policy_of
 from .._topology import Cell, format_cpuset, parse_cpuset
 from ._guest import Guest, guest_of
-from ._ledger import exclusive_cpus, policy_of, seats
+from ._ledger import exclusive_cpus, seats
 from ._move import bound_nodes
 from ._others import Tenant, others_of_tenant
-from ._room import Others, Room, is_given
+from ._room import Others, Room
 from ._threads import EMULATOR, IOTHREAD, VCPU, Thread, pinned, thread_sets
 
 

@@ -16,7 +16,8 @@ from functools import cached_property, lru_cache
 from typing import FrozenSet, Optional, Tuple
 
 from .._domain import Following, Pinning, PinningPolicy, is_placing, own_pins
-from .._pinning import Guest, policy_or_own
+from .._pin_rules import policy_or_own
+from .._pinning import Guest
 from .._topology import Cell
 
 # States in which a domain has no process and no memory.

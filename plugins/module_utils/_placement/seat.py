@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
 from .._domain import AUTO, Pinning, PinningPolicy, is_placing
+from .._pin_rules import HostCpus, is_given
 from .._pinning import (
     Guest,
-    HostCpus,
     Misfit,
     Others,
     Placement,
     Room,
     exclusive_cpus,
     fit_pinning,
-    is_given,
     move_pinning,
     pinned,
     pinned_cpus,

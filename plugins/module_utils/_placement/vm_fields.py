@@ -22,7 +22,8 @@ from .._domain import (
     threads_on,
 )
 from .._errors import FleetError
-from .._pinning import Guest, guest_from_data, is_given
+from .._pin_rules import is_given
+from .._pinning import Guest, guest_from_data
 from .._topology import format_cpuset
 from .fields import Fields, named
 from .model import Cpu, Home, Shape, Vm

@@ -21,7 +21,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     with_policy,
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import policy_of
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import policy_of
 
 from tests.unit.pinning.residents import pins
 

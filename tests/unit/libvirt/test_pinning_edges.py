@@ -20,7 +20,8 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import F
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.threads import Process, Thread
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinning.seeing import see
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinning.wishes import state_asked, wish_of
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import Wish, policy_of
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import policy_of
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import Wish
 
 ONLINE = frozenset(range(4))
 VCPU, EMULATOR = ("vcpu", 0), ("emulator", None)

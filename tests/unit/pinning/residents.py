@@ -23,10 +23,10 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     with_pinning,
     with_policy,
 )
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
     Aim,
     HostAim,
-    HostCpus,
     HostState,
     Resident,
     Thread,

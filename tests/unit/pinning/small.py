@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import PinningPolicy
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
     Claim,
     Guest,
     GuestCell,
-    HostCpus,
     Misfit,
     Others,
     Placement,

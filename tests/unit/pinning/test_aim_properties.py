@@ -11,13 +11,8 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import Domain, Pinning, PinningPolicy
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
-    HostCpus,
-    HostState,
-    Wish,
-    policy_of,
-    thread_sets,
-)
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus, policy_of
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import HostState, Wish, thread_sets
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning._side import side_of
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import format_cpuset
 from hypothesis import assume, given, settings

@@ -14,13 +14,8 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     parse_domain,
     with_policy,
 )
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
-    Claim,
-    Others,
-    conflicts,
-    joined,
-    policy_of,
-)
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import policy_of
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import Claim, Others, conflicts, joined
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning._side import side_of
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import parse_cpuset
 

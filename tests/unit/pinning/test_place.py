@@ -18,10 +18,10 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     PinningPolicy,
     VcpuPin,
 )
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
     Guest,
     GuestCell,
-    HostCpus,
     Misfit,
     Others,
     Placement,

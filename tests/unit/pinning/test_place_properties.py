@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import PinningPolicy
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
     Guest,
     GuestCell,
-    HostCpus,
     Others,
     Placement,
     place,

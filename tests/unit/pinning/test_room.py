@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pin_rules import HostCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._pinning import (
-    HostCpus,
     Others,
     Room,
     ThreadPin,

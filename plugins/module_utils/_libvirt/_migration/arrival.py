@@ -15,7 +15,7 @@ from ..._domain import PLACING, Domain, Home, Pinning, Policy, parse_domain
 from ..._errors import FleetError
 from ..._host.cpus import read_cpus
 from ..._host.machine import read_machine
-from ..._pinning import HostCpus, fitted, is_given, policy_of
+from ..._pin_rules import HostCpus, fitted, is_given, policy_of
 from ..._topology import parse_cpuset
 from ..api import libvirt, translated
 from ..domains import define, definition, live_xml, read_policy, states_of, write_policy

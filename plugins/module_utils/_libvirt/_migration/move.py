@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..._domain import Domain, Following, Pinning, Policy, parse_domain, with_pinning, with_policy
 from ..._errors import FleetError
-from ..._pinning import fitted, releases
+from ..._pin_rules import fitted, releases
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ..._host.cpus import read_cpus
 from ..._host.machine import read_machine
 from ..._host.memory import memory_by_node
 from ..._host.threads import Process, find_pid, read_process
-from ..._pinning import HostCpus, HostState, Resident
+from ..._pin_rules import HostCpus
+from ..._pinning import HostState, Resident
 from ..._topology import from_capabilities, parse_cpuset
 from .._migration.sides import migration_job
 from ..api import fleet_error, is_error, libvirt, translated

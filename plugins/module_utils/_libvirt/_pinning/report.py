@@ -12,19 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ..._domain import Domain, NumaMemory, Pinning, Policy
-from ..._pinning import (
-    DEFINITION,
-    Aim,
-    Claim,
-    HostAim,
-    HostState,
-    Thread,
-    live_changes,
-    pending,
-    pinned,
-    policy_of,
-    thread_sets,
-)
+from ..._pin_rules import policy_of
+from ..._pinning import DEFINITION, Aim, Claim, HostAim, HostState, Thread, live_changes, pending, pinned, thread_sets
 from ..._topology import format_cpuset
 from .reading import Vm, online_of
 from .seeing import Seen, words_of

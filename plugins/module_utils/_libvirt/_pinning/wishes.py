@@ -12,7 +12,8 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..._domain import Domain, PinningPolicy, given_pins
 from ..._errors import FleetError
-from ..._pinning import BOTH, DEFINITION, Wish, policy_of
+from ..._pin_rules import policy_of
+from ..._pinning import BOTH, DEFINITION, Wish
 
 # Options of the module, and the fields of a policy they are.
 POLICY_OPTIONS = {
