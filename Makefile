@@ -14,7 +14,7 @@ ARGS ?=
 POD_SCENARIOS := maintenance cpu_pool migration pinning_pods migration_transport
 MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
 # Those that prepare or reboot hosts again and again take so long that `make test` leaves them out
-LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation
+LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation pinning
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)
@@ -35,16 +35,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # the time; only one of them has full hosts, which keep the CPUs busy.
 FAST := lint types py39 unit
 CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
-FULL := $(CHECKS) --then integration molecule-pods --lane machines molecule-machines integration-flows
+FULL := $(CHECKS) --then integration --lane machines integration-flows molecule-short
 
 # Tests of whole playbooks, which have a lab of their own beside the others
 FLOWS := $(wildcard tests/integration/test_maintenance*.py tests/integration/test_rollout.py tests/integration/test_pool_lease.py)
-# Left out of `make test` for their time: tests of the laboratory itself, every way to migrate under KVM, and of many guests
-LONG_TESTS := $(wildcard tests/integration/test_lab*.py $(addprefix tests/machines/test_,lab.py maintenance.py migration.py) tests/fleet/test_*.py)
-PYTEST_LAB = pytest --verbose --durations=20 --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
+# `make test` leaves out what is marked as long
+PYTEST_LAB = pytest --verbose --durations=20 -m "not long" --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
 
 .PHONY: help test test-fast lint format types py39 unit docs-lint ansible-lint sanity integration integration-flows soak machines tests-long molecule \
-	molecule-pods molecule-machines molecule-long bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
+	molecule-short molecule-long bench bench-pinning bench-migration lab lab-down demo venv sync build clean distclean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -90,7 +89,7 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 	python -m tests.tools.sanity $(ARGS)
 
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
-	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) $(LONG_TESTS) tests/integration/test_soak.py)
+	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) tests/integration/test_soak.py)
 
 integration-flows: venv sync ## Test playbooks against real libvirt in the laboratory (root)
 	KVM_FLEET_TEST_LAB=$${KVM_FLEET_TEST_LAB:-it}f $(PYTEST_LAB) $(FLOWS)
@@ -99,18 +98,18 @@ soak: venv sync ## Maintain hosts with a random fault in each round (root; ROUND
 	KVM_FLEET_SOAK_ROUNDS=$(ROUNDS) KVM_FLEET_SOAK_SEED=$(SEED) pytest -s tests/integration/test_soak.py $(ARGS)
 
 machines: venv sync ## Test modules on full hosts of the laboratory (root)
-	$(PYTEST_LAB) tests/machines $(addprefix --ignore=,$(LONG_TESTS))
+	$(PYTEST_LAB) tests/machines
 
-tests-long: venv sync ## Test the laboratory itself, migration under KVM, and many guests (root)
-	$(foreach kind,integration machines fleet,pytest --verbose --durations=20 $(filter tests/$(kind)/%,$(LONG_TESTS)) $(ARGS) &&) true
+tests-long: venv sync ## Run the tests of hosts that are marked as long (root)
+	for kind in integration machines fleet; do pytest --verbose --durations=20 -m long tests/$$kind $(ARGS); done
 
 molecule: venv sync ## Test roles in the laboratory (root; SCENARIO=maintenance picks one)
 	cd $(COLLECTION)/extensions && for scenario in $(SCENARIO); do molecule test --scenario-name $$scenario; done
 
-molecule-pods molecule-machines: venv sync
-	@$(MAKE) molecule SCENARIO="$(filter-out $(LONG_SCENARIOS),$(filter $(SCENARIO),$(if $(filter %-pods,$@),$(POD_SCENARIOS),$(MACHINE_SCENARIOS))))"
+molecule-short: venv sync
+	@$(MAKE) molecule SCENARIO="$(filter-out $(LONG_SCENARIOS),$(SCENARIO))"
 
-molecule-long: venv sync ## Test the roles that prepare hosts, which `make test` leaves out (root)
+molecule-long: venv sync ## Test the roles that `make test` leaves out for their time (root)
 	@$(MAKE) molecule SCENARIO="$(LONG_SCENARIOS)"
 
 bench: venv sync ## Measure the planner against first-fit and an exact solver

@@ -10,9 +10,13 @@ import json
 from pathlib import Path
 from typing import Dict
 
+import pytest
+
 from tests.integration.fleet import Fleet, guest
 from tests.integration.runner import Ansible, Job
 from tests.lab import Lab
+
+pytestmark = pytest.mark.long
 
 HOSTS = ("hv1", "hv2", "hv3", "hv4")
 EACH = 10

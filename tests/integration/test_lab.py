@@ -22,6 +22,8 @@ from tests.lab import GuestSpec, HostOptions, Lab, LabError
 from tests.lab.shell import wait_for
 from tests.lab.spec import LabSpec
 
+pytestmark = pytest.mark.long
+
 # Labs of their own, so that two runs at once do not break each other's hosts.
 PREFIX = os.environ.get("KVM_FLEET_TEST_LAB") or "it"
 NAME = f"{PREFIX[:8]}l"

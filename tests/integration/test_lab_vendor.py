@@ -15,6 +15,8 @@ import pytest
 from tests.integration.fleet import PATIENCE_S
 from tests.lab import GuestSpec, HostOptions, Lab, LabError
 
+pytestmark = pytest.mark.long
+
 PREFIX = os.environ.get("KVM_FLEET_TEST_LAB") or "it"
 INTEL = ("hv1", "hv2")
 # What an Intel processor has had since 2010.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+import pytest
+
 from tests.integration.fleet import CRAWL_MIB_S, PATIENCE_S, SLOW_MIB_S, Fleet, guest, kill_module, may_run
 from tests.integration.runner import Ansible, task
 from tests.lab import Lab
@@ -81,6 +83,7 @@ def test_migration_under_way_to_another_host_is_told(lab: Lab, ansible: Ansible,
     fleet.assert_intact_and_once("a", "hv3")
 
 
+@pytest.mark.long
 def test_a_killed_run_is_brought_to_its_end_and_no_other_begins(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("a"), guest("b"))
     moves = [fleet.move("a", "hv2"), fleet.move("b", "hv2")]

@@ -85,6 +85,7 @@ def test_check_mode_touches_nothing_and_a_second_run_changes_nothing(lab: Lab, a
     assert (again.code, again.changed) == (0, []), again.text
 
 
+@pytest.mark.long
 def test_a_weaker_host_is_refused_until_the_pool_is_recalculated(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have()
     assert pools(ansible, {"hv1": "gold", "hv2": "silver"}, recalc="gold").code == 0
@@ -198,6 +199,7 @@ def test_records_of_a_newer_release_are_refused_and_kept(lab: Lab, ansible: Ansi
     assert records(lab)["hv2"]["pool"] == "silver"
 
 
+@pytest.mark.long
 def test_a_host_changes_its_pool_in_a_maintenance(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("mover", "hv2"))
     where = {"hv1": "gold", "hv2": "silver", "hv3": "gold"}

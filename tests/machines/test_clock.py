@@ -31,6 +31,7 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     found.remove(NAME)
 
 
+@pytest.mark.long
 def test_clocks_that_jump_forth_and_back_end_no_migration(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     moves = [fleet.move(NAME, "hv2")]
     options = {"bandwidth_mib_s": CRAWL_MIB_S, "wait_timeout": WAIT_S, "forecast": False}

@@ -20,6 +20,8 @@ from tests.lab import GuestSpec, Host, Lab, LabError
 from tests.lab.shell import wait_for
 from tests.lab.spec import LabSpec
 
+pytestmark = pytest.mark.long
+
 PINS = {"CPU 0/KVM": "2", "CPU 1/KVM": "6"}
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 ARGUMENT = "lab_test=1"

@@ -16,6 +16,8 @@ from tests.integration.fleet import Fleet
 from tests.integration.runner import Ansible, Run
 from tests.lab import GuestSpec, Lab
 
+pytestmark = pytest.mark.long
+
 HOMES = {"a": "hv1", "b": "hv2"}
 MARK = "/var/lib/kvm_fleet/maintenance.json"
 # On two full hosts that share few CPUs, a boot takes minutes.

@@ -14,6 +14,8 @@ from tests.integration.fleet import PATIENCE_S, Fleet
 from tests.integration.runner import Ansible
 from tests.lab import GuestSpec, Lab
 
+pytestmark = pytest.mark.long
+
 NAME = "mover"
 # So slow that the VM writes its 8 MiB again before they are sent.
 NARROW: Dict[str, Any] = {"bandwidth_mib_s": 4, "auto_converge": False}
