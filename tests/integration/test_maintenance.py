@@ -144,6 +144,7 @@ def test_vms_that_do_not_fit_together_are_named_with_hosts_and_reasons(
     assert_nothing_was_touched(fleet, before)
 
 
+@pytest.mark.long
 def test_another_vm_makes_room_where_the_host_cannot_be_drained_otherwise(
     ansible: Ansible, fleet: Fleet, note: Path, tmp_path: Path
 ) -> None:
