@@ -20,7 +20,8 @@ from ansible.utils.display import Display
 from ansible_collections.virtops.kvm_fleet.plugins.plugin_utils._progress import news
 
 PROGRESS_FILE = "/run/kvm_fleet/migrate.progress"
-FIRST_POLL_S, POLL_S = 0.3, 1.0
+# How often a host is asked how things stand, and how often it looks itself whether they have ended.
+POLL_S, TICK_S = 1.0, 0.1
 # The module's own bounds expire first, so that it can cancel and tell what it found.
 SPARE_S = 120
 
@@ -77,10 +78,7 @@ class ActionModule(ActionBase):
     def _follow(
         self, job: dict[str, Any], variables: dict[str, Any], shown: dict[str, str], deadline: float
     ) -> dict[str, Any]:
-        pause = FIRST_POLL_S
         while time.monotonic() < deadline:
-            time.sleep(pause)
-            pause = POLL_S
             alive, unfinished, told = self._look(job)
             if alive and unfinished:
                 self._show(told, shown, variables)
@@ -106,7 +104,8 @@ class ActionModule(ActionBase):
     def _look(self, job: dict[str, Any]) -> tuple[bool, bool, dict[str, Any]]:
         """Return whether the job's process exists, whether it has no result yet, and the progress it tells.
 
-        A shell looks, for a module takes ten times as long, and many hosts may be waiting for their turn.
+        It takes until the job has ended, or POLL_S. A shell looks, for a module takes ten times as long, and many hosts
+        may be waiting for their turn.
         """
         number, _dot, process = job["ansible_job_id"].partition(".")
         # The brackets keep the pattern from finding the shell that carries it, also where it names the file.
@@ -115,7 +114,8 @@ class ActionModule(ActionBase):
         lives = f"grep -qs '{pattern}' /proc/[0-9]*/cmdline"
         # The process lives on for some seconds after the job, whose result takes the place of this mark.
         lasts = f"grep -qs '^{{\"started\"' {folder}/{pattern}.{process}"
-        looked = f"{lives}; printf '%s ' $?; {lasts}; echo $?; cat {PROGRESS_FILE}"
+        waits = f"n={round(POLL_S / TICK_S)}; while [ $n -gt 0 ] && {lasts}; do sleep {TICK_S}; n=$((n-1)); done"
+        looked = f"{waits}; {lives}; printf '%s ' $?; {lasts}; echo $?; cat {PROGRESS_FILE}"
         read = self._low_level_execute_command(looked, sudoable=True)
         first, _newline, rest = read.get("stdout", "").partition("\n")
         codes = first.split()

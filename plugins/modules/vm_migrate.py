@@ -191,6 +191,7 @@ options:
     description:
       - Let QEMU measure for a second how fast the VMs write, and tell beforehand how long their migrations will take
         and which will not converge by themselves. Best used in check mode.
+      - A VM whose memory takes five seconds at most is not measured.
     type: bool
     default: true
   show_progress:

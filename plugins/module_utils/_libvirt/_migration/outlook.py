@@ -21,6 +21,8 @@ from .destination import route
 from .move import Move
 from .sides import Peers, Sides
 
+# A VM whose memory takes no longer than this is moved before anybody could have decided otherwise.
+WORTH_S = 5.0
 # How long QEMU watches the pages of a VM, and how long it may take to say what it saw.
 SAMPLE_S = 1
 ANSWER_S = 5.0
@@ -39,22 +41,30 @@ class Outlook:
         domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
         self._running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
         self._sizes_kib = {vm: int(domain.maxMemory()) for vm, domain in self._running.items()}
-        self._watched = [domain for domain in self._running.values() if _start(domain)]
+        # Many VMs go to few hosts.
+        links = {(move.uri, move.migrate_uri): move for move in moves if move.vm in self._running}
+        self._speeds = {way: _speed(move, options, len(self._running)) for way, move in links.items()}
+        worth_it = [self._running[move.vm] for move in moves if self._is_worth_it(move)]
+        self._watched = [domain for domain in worth_it if _start(domain)]
+
+    def _is_worth_it(self, move: Move) -> bool:
+        if move.vm not in self._running:
+            return False
+        speed = self._speeds[(move.uri, move.migrate_uri)]
+        return speed is None or self._sizes_kib[move.vm] / 1024 / speed > WORTH_S
 
     def forecasts(self) -> Dict[str, Dict[str, Any]]:
         """Return for each VM what to expect of its move, by name: a ``Forecast`` and what it rests on.
 
-        ``dirty_mib_s`` and ``speed_mib_s`` are ``None`` where QEMU or the kernel do not know.
+        ``dirty_mib_s`` and ``speed_mib_s`` are ``None`` where QEMU or the kernel do not know; the first also for VMs
+        that are moved in no time.
         """
         rates = dirty_rates(self._conn, self._watched)
-        # Many VMs go to few hosts.
-        links = {(move.uri, move.migrate_uri): move for move in self._moves if move.vm in self._running}
-        speeds = {way: _speed(move, self._options, len(self._running)) for way, move in links.items()}
         found = {}
         for move in self._moves:
             if move.vm in self._running:
                 size_kib, uuid = self._sizes_kib[move.vm], self._running[move.vm].UUIDString()
-                dirty, speed = rates.get(uuid), speeds[(move.uri, move.migrate_uri)]
+                dirty, speed = rates.get(uuid), self._speeds[(move.uri, move.migrate_uri)]
                 forecast = forecast_move(move.vm, size_kib, self._options.schedule, dirty, speed)
                 found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
         return found
