@@ -79,10 +79,13 @@ class ActionModule(ActionBase):
         self, job: dict[str, Any], variables: dict[str, Any], shown: dict[str, str], deadline: float
     ) -> dict[str, Any]:
         while time.monotonic() < deadline:
-            alive, unfinished, told = self._look(job)
+            alive, unfinished, text = self._look(job)
             if alive and unfinished:
-                self._show(told, shown, variables)
+                self._show(_progress_in(text), shown, variables)
                 continue
+            # A module that is asked for the result takes longer than many a VM.
+            if text and not unfinished:
+                return dict(self._parse_returned_data({"stdout": text}, "legacy"))
             result = self._status(job, variables)
             if result.get("finished") or ("finished" not in result and result.get("failed")):
                 return result
@@ -101,8 +104,8 @@ class ActionModule(ActionBase):
         )
         return result
 
-    def _look(self, job: dict[str, Any]) -> tuple[bool, bool, dict[str, Any]]:
-        """Return whether the job's process exists, whether it has no result yet, and the progress it tells.
+    def _look(self, job: dict[str, Any]) -> tuple[bool, bool, str]:
+        """Return whether the job's process exists, whether it has no result yet, and its progress or else the result.
 
         It takes until the job has ended, or POLL_S. A shell looks, for a module takes ten times as long, and many hosts
         may be waiting for their turn.
@@ -110,25 +113,31 @@ class ActionModule(ActionBase):
         number, _dot, process = job["ansible_job_id"].partition(".")
         # The brackets keep the pattern from finding the shell that carries it, also where it names the file.
         pattern = f"[{number[0]}]{number[1:]}"
-        folder = shlex.quote(job["results_file"].rpartition("/")[0])
+        results = f"{shlex.quote(job['results_file'].rpartition('/')[0])}/{pattern}.{process}"
         lives = f"grep -qs '{pattern}' /proc/[0-9]*/cmdline"
         # The process lives on for some seconds after the job, whose result takes the place of this mark.
-        lasts = f"grep -qs '^{{\"started\"' {folder}/{pattern}.{process}"
+        lasts = f"grep -qs '^{{\"started\"' {results}"
         waits = f"n={round(POLL_S / TICK_S)}; while [ $n -gt 0 ] && {lasts}; do sleep {TICK_S}; n=$((n-1)); done"
-        looked = f"{waits}; {lives}; printf '%s ' $?; {lasts}; echo $?; cat {PROGRESS_FILE}"
+        tells = f"if [ $n = 0 ]; then cat {PROGRESS_FILE}; else cat {results}; fi"
+        looked = f"{waits}; {lives}; printf '%s ' $?; {lasts}; n=$?; echo $n; {tells}"
         read = self._low_level_execute_command(looked, sudoable=True)
         first, _newline, rest = read.get("stdout", "").partition("\n")
         codes = first.split()
-        try:
-            told: dict[str, Any] = json.loads(rest)
-        except ValueError:
-            told = {}
-        return codes[:1] == ["0"], codes[1:] == ["0"], told
+        return codes[:1] == ["0"], codes[1:] == ["0"], rest.strip()
 
     def _show(self, told: dict[str, Any], shown: dict[str, str], variables: dict[str, Any]) -> None:
         lines = news(variables["inventory_hostname"], told.get("vms", {}), shown, told.get("waiting_kib"))
         for line in lines if self._shows else ():
             display.display(line)
+
+
+def _progress_in(text: str) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(text)
+    except ValueError:
+        # It is not written yet.
+        return {}
+    return told
 
 
 def shows(wanted: Any) -> bool:

@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guests", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--mbit", type=int, default=200, help="speed of the narrow link")
+    parser.add_argument("--mbit", type=int, default=100, help="speed of the narrow link")
     given = parser.parse_args()
     with fleet_of(given.guests, busy=True, mbit=given.mbit) as fleet:
         title = f"{given.guests} busy guests, a link of {given.mbit} Mbit/s, medians of {given.rounds} rounds"
