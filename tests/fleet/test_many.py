@@ -78,7 +78,7 @@ def test_two_controllers_maintain_a_pool_each_at_the_same_time(
     for name, host in homes.items():
         fleet.assert_intact_and_once(name, host)
     for host in lab.hosts:
-        assert host.run("ls /var/lib/kvm_fleet").stdout.split() == ["history.json"]
+        assert host.run("find /var/lib/kvm_fleet -type f").stdout.split() == ["/var/lib/kvm_fleet/history.json"]
 
 
 def task_file(folder: Path) -> Path:
