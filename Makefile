@@ -50,7 +50,7 @@ help: ## Show this help
 
 ##
 demo: venv sync ## Show the whole on a laboratory of real hypervisors (KIND=machine reboots full hosts, KEEP=1 leaves it running)
-	python -m tests.demo $(if $(KIND),--kind $(KIND)) $(if $(KEEP),--keep) $(ARGS)
+	python -m tests.demo --kind $(KIND) $(if $(KEEP),--keep) $(ARGS)
 
 test: venv ## Run every check and test (root)
 	@python -m tests.tools.steps $(FULL)

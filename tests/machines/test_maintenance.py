@@ -77,11 +77,10 @@ def lab() -> Iterator[Lab]:
         yield made.up(hosts=2, kind="machine")
 
 
-@pytest.fixture
-def ansible(lab: Lab, tmp_path: Path) -> Iterator[Ansible]:
-    controller = Ansible(lab.folder / "inventory.yml", tmp_path)
-    yield controller
-    controller.kill_jobs()
+@pytest.fixture(scope="module")
+def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ansible:
+    """What `ansible` hands out, for this lab."""
+    return Ansible(lab.folder / "inventory.yml", tmp_path_factory.mktemp("ansible"))
 
 
 @pytest.fixture
@@ -102,9 +101,7 @@ def maintained(ansible: Ansible, variables: dict[str, Any]) -> Run:
     return ansible.start("virtops.kvm_fleet.maintenance", variables=variables).wait(PATIENCE_S)
 
 
-def test_isolation_and_pool_with_one_reboot_and_every_guest_at_home(
-    lab: Lab, ansible: Ansible, fleet: Fleet, tmp_path: Path
-) -> None:
+def test_isolation_and_pool_with_one_reboot_and_every_guest_at_home(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     # The features that hv2 has beyond hv1 are hidden from its guests, which needs a reboot as isolation does.
     run = maintained(ansible, EVERYTHING)
     assert run.code == 0, run.text
