@@ -22,7 +22,10 @@ class Course:
     def __init__(self, schedule: Schedule) -> None:
         self.rounds = 0
         self._left: List[Step] = list(schedule.steps)
-        self._first: Optional[Tuple[int, float]] = None
+        self._first: Optional[int] = None
+        self._counted = 0
+        # The rounds and the time when one counted last.
+        self._last = (0, 0.0)
 
     def due(self, iteration: int, elapsed_s: float, post_copy: bool = False) -> Tuple[Step, ...]:
         """Return what is to be done now, each step once, whatever comes of it: a downtime at most, then one other.
@@ -50,10 +53,14 @@ class Course:
         such a one may be seen before the count starts anew, so it is the lowest one that is counted from. From QEMU 9.2
         on it also grows every five seconds within a long round while auto-converge is allowed.
         """
-        if iteration > 0 and (self._first is None or iteration < self._first[0]):
-            self._first = (iteration, elapsed_s)
+        if iteration > 0 and (self._first is None or iteration < self._first):
+            self._first, self._counted, self._last = iteration, 0, (0, elapsed_s)
         if self._first is None:
             return None
-        first, since = self._first
-        self.rounds = max(0, iteration - first)
-        return counted(self.rounds, elapsed_s - since)
+        self.rounds = max(0, iteration - self._first)
+        rounds, since = self._last
+        more = counted(self.rounds - rounds, elapsed_s - since)
+        if more > 0:
+            self._counted += more
+            self._last = (self.rounds, elapsed_s)
+        return self._counted

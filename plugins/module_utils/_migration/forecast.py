@@ -53,9 +53,10 @@ def forecast_move(
         excess = f"as much as the {sends} MiB/s" if writes == sends else f"more than the {sends} MiB/s"
         cause = f"VM {vm} writes {writes} MiB/s, {excess} at which its memory can be sent"
         return Forecast(None, None, False, f"{cause}, so it will not converge by itself; {_then(schedule)}.")
-    seconds = memory_mib / speed_mib_s * _series(ratio, rounds + 1)
+    first_s = memory_mib / speed_mib_s
+    seconds = first_s * _series(ratio, rounds + 1)
     last = schedule.last_resort
-    if last is None or 0 < last.after >= counted(rounds, seconds):
+    if last is None or 0 < last.after >= counted(1, first_s) + counted(rounds - 1, seconds - first_s):
         return Forecast(round(seconds, 1), rounds, True)
     cause = f"VM {vm} writes {writes} MiB/s and its memory can be sent at {sends} MiB/s"
     needs = f"so it would take {_times(rounds)} and {seconds:.0f} seconds to converge by itself"

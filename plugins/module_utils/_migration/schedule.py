@@ -61,11 +61,12 @@ class Schedule:
 
 
 def counted(rounds: int, seconds: float) -> int:
-    """Return how many of the rounds that were complete after ``seconds`` count.
+    """Return how many of the rounds that were completed within ``seconds`` count.
 
     One a second at most: a VM with little memory in use goes through thirty rounds in two seconds on a fast link, while
     QEMU considers slowing it down once a second only (``migration_bitmap_sync``). Without this it would be given up
-    before anything could help.
+    before anything could help, or stand still longer than it has to. A long first round is no reason to count the
+    short ones that follow it faster.
     """
     return min(rounds, int(seconds))
 

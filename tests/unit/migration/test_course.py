@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._migration import (
     POLICIES,
@@ -91,7 +93,17 @@ def test_one_round_a_second_counts_at_most() -> None:
     assert course.due(15, 5.9) == ()
     assert brief(course.due(31, 7.0)) == [200]
     assert brief(course.due(500, 34.9)) == [500]
-    assert brief(course.due(501, 35.0)) == ["abort"]
+    assert course.due(501, 35.8) == ()
+    assert brief(course.due(502, 36.0)) == ["abort"]
+
+
+def test_a_long_round_lends_nothing_to_the_short_ones_after_it() -> None:
+    course = Course(schedule_from("minimal_downtime"))
+    course.due(1, 0.0)
+    assert brief(course.due(2, 28.0)) == [150]
+    assert course.due(5, 28.5) == ()
+    assert brief(course.due(9, 29.0)) == [200]
+    assert brief(course.due(10, 32.0)) == [300]
 
 
 def test_time_alone_is_no_round() -> None:
@@ -140,20 +152,20 @@ def test_whatever_is_read_each_step_comes_once_in_order_and_never_early(
     schedule = schedule_from(policy)
     course = Course(schedule)
     iteration, elapsed, seen = first, 0.0, list(course.due(first, 0.0))
+    count, begun = 0, (first, 0.0)
     for rounds, seconds in growth:
         iteration, elapsed = iteration + rounds, elapsed + seconds
         due = course.due(iteration, elapsed)
+        if iteration > begun[0] and elapsed - begun[1] >= 1:
+            count += min(iteration - begun[0], math.floor(elapsed - begun[1]))
+            begun = (iteration, elapsed)
         assert [step.action for step in due[:-1]] in ([], ["downtime"])
-        assert all(step.after <= min(iteration - first, elapsed) for step in due)
+        assert all(step.after <= count for step in due)
         seen += due
-        passed = [step for step in schedule.steps if step.after <= min(iteration - first, elapsed)]
+        passed = [step for step in schedule.steps if step.after <= count]
         # What is late are last resorts that waited for a reading; downtimes left out were followed by longer ones.
         assert [step for step in passed if step in seen] == seen
         assert all(step.action == "downtime" or step == passed[-1] for step in passed if step not in seen)
     downtimes = [step.downtime_ms for step in seen if step.downtime_ms]
-    reached = [
-        step.downtime_ms
-        for step in schedule.steps
-        if step.downtime_ms and step.after <= min(iteration - first, elapsed)
-    ]
+    reached = [step.downtime_ms for step in schedule.steps if step.downtime_ms and step.after <= count]
     assert downtimes[-1:] == reached[-1:]
