@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The playbooks `drain` and `refill`, with VMs that are off and VMs that must not move."""
+"""The playbooks `drain` and `refill`: VMs that are off, must not move, do not converge or must not meet."""
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Any, Dict, List, Tuple
 
-from tests.integration.fleet import PATIENCE_S, Fleet, guest
+from tests.integration.fleet import PATIENCE_S, SLOW_MIB_S, Fleet, busy, guest
 from tests.integration.runner import Ansible, Run
 from tests.lab import Lab
 
@@ -40,6 +40,51 @@ def test_two_hosts_are_drained_at_once_and_refilled(lab: Lab, ansible: Ansible, 
     assert places(lab, "stays") == [("hv2", True)]
     again = played(ansible, "refill")
     assert (again.moved, again.changed) == ([], [])
+
+
+def test_a_vm_that_never_converges_stays_while_others_leave_and_siblings_never_meet(
+    lab: Lab, ansible: Ansible, fleet: Fleet
+) -> None:
+    fleet.have(busy(), guest("a"), guest("b", "hv2"))
+    for name, host in (("a", "hv1"), ("b", "hv2")):
+        asked = ansible.module(host, "vm_policy", name=name, keep_apart=["db"])
+        assert not asked["failed"], asked
+    given_up = watched(lab, ansible, {"after": 2, "action": "abort"})
+    assert given_up.code != 0
+    assert "VM busy" in given_up.text
+    assert "converge" in given_up.text
+    assert given_up.moved == ["a"]
+    fleet.assert_intact_and_once("a", "hv3")
+    fleet.assert_intact_and_once("busy", "hv1")
+
+    helped = watched(lab, ansible, {"after": 1, "action": "post_copy"})
+    assert helped.code == 0, helped.text
+    assert helped.moved == ["busy"]
+    assert places(lab, "b") == [("hv2", True)]
+    (end,) = lab.guests.where("busy")
+    fleet.assert_intact_and_once("busy", end.host)
+    assert lab["hv1"].virsh("list", "--name") == ""
+
+
+def watched(lab: Lab, ansible: Ansible, last: Dict[str, Any]) -> Run:
+    """Drain hv1 with this last resort, and see all the time that no host has both a and b, not even on their way."""
+    variables = {
+        "maintenance_hosts": "hv1",
+        "maintenance_bandwidth_mib_s": SLOW_MIB_S,
+        "maintenance_max_downtime_ms": 20,
+        "maintenance_migration": {
+            "convergence_steps": [{"after": 0, "downtime_ms": 20}, last],
+            "auto_converge": False,
+        },
+    }
+    job = ansible.start("virtops.kvm_fleet.drain", variables=variables)
+    looks = 0
+    while job.running:
+        a, b = ({host for host, _runs in places(lab, name)} for name in "ab")
+        assert not a & b, (a, b)
+        looks += 1
+    assert looks > 1
+    return job.wait()
 
 
 def played(ansible: Ansible, playbook: str, *arguments: str) -> Run:
