@@ -123,7 +123,7 @@ def fleet_of(count: int, busy: bool, mbit: int | None) -> Iterator[Fleet]:
 
 
 def rounds(fleet: Fleet, count: int) -> dict[str, list[Moved]]:
-    """Move the guests to and fro, each way so often, in turns. A first call that nobody counts leaves all caches warm."""
+    """Move the guests to and fro, each way so often, in turns; a first call that is not counted warms up."""
     found: dict[str, list[Moved]] = {name: [] for name in WAYS}
     destination, source = HOSTS
     measured(fleet, one_call, destination, source)

@@ -12,8 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from .given import QEMU_DOWNTIME_MS
-from .schedule import Schedule, Step, counted
+from .schedule import QEMU_DOWNTIME_MS, Schedule, Step, counted
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Watch:
 
     def _due(self, stats: Mapping[str, Any]) -> Tuple[Step, ...]:
         counted, elapsed_s = int(stats.get("memory_iteration", 0)), stats.get("time_elapsed", 0) / 1000
-        return self._course.due(counted, elapsed_s, self._post_copy)
+        return self._course.due(counted, elapsed_s, self._post_copy, stats.get("downtime"))
 
     def _note(self, stats: Mapping[str, Any]) -> None:
         # The last figures of a migration come without it.
