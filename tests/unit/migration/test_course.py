@@ -108,9 +108,9 @@ def test_a_long_round_lends_nothing_to_the_short_ones_after_it() -> None:
 
 @pytest.mark.parametrize(
     ("expected_ms", "allowed"),
-    [(None, []), (0, []), (100, []), (101, [150]), (150, [150]), (160, [200]), (300, [300]), (301, []), (9000, [])],
+    [(None, []), (0, []), (100, []), (101, [150]), (150, [150]), (160, [200]), (200, [200]), (201, []), (9000, [])],
 )
-def test_a_downtime_that_qemu_would_allow_by_itself_is_allowed_as_soon_as_it_is_enough(
+def test_a_short_downtime_is_allowed_as_soon_as_it_is_enough(
     expected_ms: int | None, allowed: list[int]
 ) -> None:
     course = Course(schedule_from("minimal_downtime"))
@@ -124,20 +124,15 @@ def test_a_downtime_that_qemu_would_allow_by_itself_is_allowed_as_soon_as_it_is_
 def test_after_a_step_that_was_early_those_that_are_longer_follow_in_time() -> None:
     course = Course(schedule_from("minimal_downtime"))
     course.due(1, 0.0)
-    assert brief(course.due(2, 0.5, expected_ms=290)) == [300]
-    assert course.due(3, 0.6, expected_ms=290) == ()
-    assert course.due(5, 3.0, expected_ms=450) == ()
-    assert brief(course.due(9, 5.0, expected_ms=450)) == [400]
+    assert brief(course.due(2, 0.5, expected_ms=190)) == [200]
+    assert course.due(3, 0.6, expected_ms=190) == ()
+    assert course.due(5, 2.0, expected_ms=450) == ()
+    assert brief(course.due(9, 4.0, expected_ms=450)) == [400]
 
 
 def test_own_steps_and_those_with_a_longer_downtime_are_never_early() -> None:
     own = schedule_from("minimal_downtime", [{"after": 5, "downtime_ms": 200}])
-    assert [step.downtime_ms for step in schedule_from("suspend").steps if (step.downtime_ms or 0) > 300] == [
-        400,
-        500,
-        5000,
-    ]
-    for schedule, expected_ms in ((own, 150), (schedule_from("suspend"), 350), (schedule_from("post_copy"), 250)):
+    for schedule, expected_ms in ((own, 150), (schedule_from("suspend"), 250), (schedule_from("post_copy"), 250)):
         course = Course(schedule)
         course.due(1, 0.0)
         assert course.due(2, 0.5, expected_ms=expected_ms) == ()

@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..._errors import FleetError
 from ..._host import files
@@ -61,23 +63,40 @@ def _carry_out(
     peers: Peers, moves: Sequence[Move], options: Options, expected: Mapping[str, Dict[str, Any]]
 ) -> List[Dict[str, Any]]:
     waiting = [_waiting(peers, number, move, options) for number, move in enumerate(moves)]
+    sending: Dict[int, Waiting] = {}
+    under_way: Dict[int, Future[Dict[str, Any]]] = {}
     results: Dict[int, Dict[str, Any]] = {}
-    under_way: Dict[Future[Dict[str, Any]], Waiting] = {}
+    # The numbers of moves that send hardly anything any more, each with its result once it has ended.
+    news: SimpleQueue[Tuple[int, Optional[Future[Dict[str, Any]]]]] = SimpleQueue()
     progress = Progress({moves[entry.number].vm: entry.size_kib for entry in waiting})
+    # One comes to its end while the next one is made ready, or the link would be idle meanwhile.
+    workers = 2 * options.limits.source
     try:
-        with ThreadPoolExecutor(max_workers=options.limits.source) as pool:
+        with ThreadPoolExecutor(max_workers=workers) as pool:
             while waiting or under_way:
-                following = startable(waiting, tuple(under_way.values()), options.limits)
-                while following is not None:
+                following = startable(waiting, tuple(sending.values()), options.limits)
+                if following is not None and len(under_way) < workers:
                     waiting.remove(following)
-                    passage = _passage(peers, moves[following.number], options, progress, expected)
-                    under_way[pool.submit(passage.run)] = following
-                    following = startable(waiting, tuple(under_way.values()), options.limits)
-                for ended in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    results[under_way.pop(ended).number] = ended.result()
+                    number = following.number
+                    sending[number] = following
+                    passage = _passage(peers, moves[number], options, progress, expected)
+                    passage.through = partial(news.put, (number, None))
+                    under_way[number] = pool.submit(passage.run)
+                    under_way[number].add_done_callback(partial(_tell, news, number))
+                    continue
+                number, ended = news.get()
+                sending.pop(number, None)
+                if ended is not None:
+                    results[number] = under_way.pop(number).result()
     finally:
         progress.end()
     return [results[number] for number in range(len(moves))]
+
+
+def _tell(
+    news: SimpleQueue[Tuple[int, Optional[Future[Dict[str, Any]]]]], number: int, ended: Future[Dict[str, Any]]
+) -> None:
+    news.put((number, ended))
 
 
 def _waiting(peers: Peers, number: int, move: Move, options: Options) -> Waiting:

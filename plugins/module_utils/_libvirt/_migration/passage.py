@@ -41,14 +41,19 @@ def _tell_nobody(_news: Mapping[str, Any]) -> None:
     """Report of a passage that is only planned."""
 
 
+def _nobody_waits() -> None:
+    """Tell nobody that nearly all has been sent."""
+
+
 @dataclass
 class Passage:
-    """The state of one move while it is carried out."""
+    """The state of one move while it is carried out. ``through`` is called when it needs the link hardly any more."""
 
     sides: Sides
     options: Options
     report: Report = _tell_nobody
     forecast: Optional[Dict[str, Any]] = None
+    through: Callable[[], None] = _nobody_waits
     departure: Optional[Departure] = None
     tried: bool = False
     taken_up: bool = False
@@ -208,9 +213,11 @@ class Passage:
         attempt.start()
         self._follow(attempt)
         self.error = attempt.error
+        if not attempt.running:
+            self.through()
 
     def _follow(self, attempt: Optional[Attempt] = None) -> None:
-        self.watch = Watch(self.sides, self.options, self._news)
+        self.watch = Watch(self.sides, self.options, self._news, self.through)
         self.watch.follow(attempt)
 
     def _news(self, news: Mapping[str, Any]) -> None:
