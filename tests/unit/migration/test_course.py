@@ -110,9 +110,7 @@ def test_a_long_round_lends_nothing_to_the_short_ones_after_it() -> None:
     ("expected_ms", "allowed"),
     [(None, []), (0, []), (100, []), (101, [150]), (150, [150]), (160, [200]), (200, [200]), (201, []), (9000, [])],
 )
-def test_a_short_downtime_is_allowed_as_soon_as_it_is_enough(
-    expected_ms: int | None, allowed: list[int]
-) -> None:
+def test_a_short_downtime_is_allowed_as_soon_as_it_is_enough(expected_ms: int | None, allowed: list[int]) -> None:
     course = Course(schedule_from("minimal_downtime"))
     course.due(1, 0.0)
     assert course.due(1, 9.0, expected_ms=expected_ms) == (), "what is expected before all was sent says nothing"
