@@ -124,7 +124,6 @@ options:
         through its memory, of which one a second counts at most.
       - V(minimal_downtime) lets it stand still for 100 ms at the end, after 1, 2, 3, 4 and 6 rounds for 150, 200, 300,
         400 and 500 ms, and cancels the migration after 30 rounds.
-      - The policies allow up to 200 ms earlier than that if the migration would end with it. QEMU's default is 300 ms.
       - V(post_copy) lets it stand still for 100, 150 and 200 ms, and after 3 rounds lets it run at its destination
         while its memory follows. If the link breaks then, the VM stands still until it is back and the same migration
         is run again, for which libvirt 11.3 is not fit. If a host dies then, the VM is lost.

@@ -20,14 +20,13 @@ from .forecast import Forecast, forecast_move
 from .given import schedule_from
 from .obstacle import Obstacle
 from .queue import Limits, Waiting, startable
-from .schedule import ACTIONS, POLICIES, QEMU_DOWNTIME_MS, Schedule, Step
+from .schedule import ACTIONS, POLICIES, Schedule, Step
 from .stowage import DIRECTORIES, Held, Pool, Stowed, Volume, doubles, mib, shortages, stow, taken
 
 __all__ = [
     "ACTIONS",
     "DIRECTORIES",
     "POLICIES",
-    "QEMU_DOWNTIME_MS",
     "Cargo",
     "Copy",
     "Course",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import List, Optional, Tuple
 
-from .schedule import QEMU_DOWNTIME_MS, Schedule, Step, counted
+from .schedule import Schedule, Step, counted
 
 
 class Course:
@@ -22,21 +22,17 @@ class Course:
     def __init__(self, schedule: Schedule) -> None:
         self.rounds = 0
         self._left: List[Step] = list(schedule.steps)
-        self._early_ms = schedule.early_ms
-        self._downtime_ms = schedule.initial_downtime_ms or QEMU_DOWNTIME_MS
         self._first: Optional[int] = None
         self._counted = 0
         # The rounds and the time when one counted last.
         self._last = (0, 0.0)
 
-    def due(
-        self, iteration: int, elapsed_s: float, post_copy: bool = False, expected_ms: Optional[int] = None
-    ) -> Tuple[Step, ...]:
+    def due(self, iteration: int, elapsed_s: float, post_copy: bool = False) -> Tuple[Step, ...]:
         """Return what is to be done now, each step once, whatever comes of it: a downtime at most, then one other.
 
         ``iteration`` is libvirt's ``memory_iteration``, ``elapsed_s`` a clock that runs with it (``time_elapsed`` in
         seconds), ``post_copy`` whether the VM runs on at its destination already. Then nothing is left to do: it can
-        neither be cancelled nor come back. ``expected_ms`` is the downtime with which it would end now, as QEMU says.
+        neither be cancelled nor come back.
         """
         if post_copy:
             self._left = []
@@ -47,27 +43,8 @@ class Course:
             if step.action != "downtime":
                 # An abort must not follow at once if both are late: the caller has to see first whether this helped.
                 return (*due, step)
-            due = [self._allowed(step)]
-        return tuple(due or self._due_early(expected_ms or 0))
-
-    def _due_early(self, expected_ms: int) -> List[Step]:
-        """Return the downtime that ends the migration now, if it may be allowed early and is not yet.
-
-        All of the memory has to have been sent before, or the expectation would be about something else.
-        """
-        if self.rounds < 1 or expected_ms <= self._downtime_ms:
-            return []
-        for number, step in enumerate(self._left):
-            if step.downtime_ms is None or step.downtime_ms > self._early_ms:
-                break
-            if step.downtime_ms >= expected_ms:
-                del self._left[: number + 1]
-                return [self._allowed(step)]
-        return []
-
-    def _allowed(self, step: Step) -> Step:
-        self._downtime_ms = step.downtime_ms or self._downtime_ms
-        return step
+            due = [step]
+        return tuple(due)
 
     def _count(self, iteration: int, elapsed_s: float) -> Optional[int]:
         """Return how many of the complete rounds count, ``None`` before the first begins.

@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from .schedule import QEMU_DOWNTIME_MS, Schedule, Step, counted
+from .given import QEMU_DOWNTIME_MS
+from .schedule import Schedule, Step, counted
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .._errors import FleetError
-from .schedule import ACTIONS, POLICIES, QEMU_DOWNTIME_MS, Schedule, Step
+from .schedule import ACTIONS, POLICIES, Schedule, Step
 
-# The most that QEMU takes (MAX_MIGRATE_DOWNTIME), in milliseconds.
+# QEMU's default (DEFAULT_MIGRATE_SET_DOWNTIME) and the most that it takes (MAX_MIGRATE_DOWNTIME), in milliseconds.
+QEMU_DOWNTIME_MS = 300
 LONGEST_DOWNTIME_MS = 2_000_000
 
 
@@ -27,14 +28,14 @@ def schedule_from(
     """Return the schedule of a policy, changed by what else was given.
 
     ``steps`` are mappings with ``after``, ``action`` (``downtime`` unless given) and ``downtime_ms``, and replace those
-    of the policy if there are any, none of which is early; its initial downtime stays. No downtime exceeds
-    ``max_downtime_ms``. ``auto_converge`` is as the policy says if it is ``None``. Raises ``bad_input``.
+    of the policy if there are any; its initial downtime stays. No downtime exceeds ``max_downtime_ms``.
+    ``auto_converge`` is as the policy says if it is ``None``. Raises ``bad_input``.
     """
     if policy not in POLICIES:
         raise _bad(f"The convergence policy {policy!r} is unknown. Use one of: {', '.join(POLICIES)}.")
     schedule = POLICIES[policy]
     if steps:
-        schedule = replace(schedule, name="own", steps=_read(steps), early_ms=0)
+        schedule = replace(schedule, name="own", steps=_read(steps))
     if max_downtime_ms is not None:
         _check_downtime("max_downtime_ms", max_downtime_ms)
         schedule = _capped(schedule, max_downtime_ms)

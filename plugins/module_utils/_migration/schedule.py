@@ -16,9 +16,6 @@ from typing import Dict, Optional, Tuple
 
 ACTIONS = ("downtime", "post_copy", "pause", "abort")
 
-# QEMU's default (DEFAULT_MIGRATE_SET_DOWNTIME): what a VM has to bear when nobody thinks of its downtime.
-QEMU_DOWNTIME_MS = 300
-
 
 @dataclass(frozen=True)
 class Step:
@@ -38,14 +35,13 @@ class Schedule:
     """What is done to make a migration end, in the order of the steps.
 
     ``initial_downtime_ms`` applies from the start, ``None`` leaves QEMU's default. ``auto_converge`` lets QEMU slow the
-    VM down. A step that allows ``early_ms`` at most is taken as soon as the migration would end with it.
+    VM down.
     """
 
     name: str
     initial_downtime_ms: Optional[int]
     auto_converge: bool
     steps: Tuple[Step, ...] = ()
-    early_ms: int = 0
 
     @property
     def uses_post_copy(self) -> bool:
@@ -85,17 +81,14 @@ _MINIMAL = _growing((1, 150), (2, 200), (3, 300), (4, 400), (6, 500))
 # which leaves it no chance.
 _ABORT = Step(30, "abort")
 
-# What is allowed early: less than QEMU's default, or migrations with a policy would not be the gentler ones.
-_EARLY_MS = 200
-
 POLICIES: Dict[str, Schedule] = {
     schedule.name: schedule
     for schedule in (
-        Schedule("minimal_downtime", 100, True, (*_MINIMAL, _ABORT), _EARLY_MS),
+        Schedule("minimal_downtime", 100, True, (*_MINIMAL, _ABORT)),
         # The abort comes only if post-copy could not begin.
-        Schedule("post_copy", 100, True, (*_MINIMAL[:2], Step(3, "post_copy"), _ABORT), _EARLY_MS),
+        Schedule("post_copy", 100, True, (*_MINIMAL[:2], Step(3, "post_copy"), _ABORT)),
         # A paused VM always converges, and wait_timeout bounds how long that takes.
-        Schedule("suspend", 100, True, (*_MINIMAL, *_growing((8, 5000)), Step(12, "pause")), _EARLY_MS),
+        Schedule("suspend", 100, True, (*_MINIMAL, *_growing((8, 5000)), Step(12, "pause"))),
         Schedule("legacy", None, True),
     )
 }

@@ -106,36 +106,6 @@ def test_a_long_round_lends_nothing_to_the_short_ones_after_it() -> None:
     assert brief(course.due(10, 32.0)) == [300]
 
 
-@pytest.mark.parametrize(
-    ("expected_ms", "allowed"),
-    [(None, []), (0, []), (100, []), (101, [150]), (150, [150]), (160, [200]), (200, [200]), (201, []), (9000, [])],
-)
-def test_a_short_downtime_is_allowed_as_soon_as_it_is_enough(expected_ms: int | None, allowed: list[int]) -> None:
-    course = Course(schedule_from("minimal_downtime"))
-    course.due(1, 0.0)
-    assert course.due(1, 9.0, expected_ms=expected_ms) == (), "what is expected before all was sent says nothing"
-    course = Course(schedule_from("minimal_downtime"))
-    course.due(1, 9.0)
-    assert brief(course.due(2, 9.5, expected_ms=expected_ms)) == allowed
-
-
-def test_after_a_step_that_was_early_those_that_are_longer_follow_in_time() -> None:
-    course = Course(schedule_from("minimal_downtime"))
-    course.due(1, 0.0)
-    assert brief(course.due(2, 0.5, expected_ms=190)) == [200]
-    assert course.due(3, 0.6, expected_ms=190) == ()
-    assert course.due(5, 2.0, expected_ms=450) == ()
-    assert brief(course.due(9, 4.0, expected_ms=450)) == [400]
-
-
-def test_own_steps_and_those_with_a_longer_downtime_are_never_early() -> None:
-    own = schedule_from("minimal_downtime", [{"after": 5, "downtime_ms": 200}])
-    for schedule, expected_ms in ((own, 150), (schedule_from("suspend"), 250), (schedule_from("post_copy"), 250)):
-        course = Course(schedule)
-        course.due(1, 0.0)
-        assert course.due(2, 0.5, expected_ms=expected_ms) == ()
-
-
 def test_time_alone_is_no_round() -> None:
     course = Course(schedule_from("minimal_downtime"))
     course.due(1, 0.0)

@@ -66,10 +66,10 @@ def _carry_out(
     sending: Dict[int, Waiting] = {}
     under_way: Dict[int, Future[Dict[str, Any]]] = {}
     results: Dict[int, Dict[str, Any]] = {}
-    # The numbers of moves that send hardly anything any more, each with its result once it has ended.
+    # The numbers of moves that send nothing any more, each with its result once it has ended.
     news: SimpleQueue[Tuple[int, Optional[Future[Dict[str, Any]]]]] = SimpleQueue()
     progress = Progress({moves[entry.number].vm: entry.size_kib for entry in waiting})
-    # One comes to its end while the next one is made ready, or the link would be idle meanwhile.
+    # What has been sent is looked after while the next one is made ready, or the link would be idle meanwhile.
     workers = 2 * options.limits.source
     try:
         with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -13,15 +13,13 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ..._errors import FleetError
-from ..._migration import QEMU_DOWNTIME_MS, Course, Step
+from ..._migration import Course, Step
 from ..api import libvirt
 from ..domains import POST_COPY_FAILED, state_of
 from .attempt import Attempt, Options
 from .sides import Sides, migration_job
 
 POLL_S = 0.5
-# A round that ends within so many seconds is looked at more often: each one that passes unseen is sent for nothing.
-NEAR_S, NEAR_POLL_S = 2.0, 0.1
 # How long a cancelled migration may take to come to rest before the state is read anyway.
 CANCEL_S = 60.0
 
@@ -33,22 +31,15 @@ class Watch:
     """One migration, ours or one that was found under way.
 
     ``cancelled`` tells why it was cancelled, if it was; ``throttle_percent`` by how much the guest was slowed down, as
-    libvirt told last. ``ending`` is called when it is about to end, often but not always once.
+    libvirt told last.
     """
 
-    def __init__(
-        self,
-        sides: Sides,
-        options: Options,
-        report: Callable[[Mapping[str, Any]], None],
-        ending: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, sides: Sides, options: Options, report: Callable[[Mapping[str, Any]], None]) -> None:
         self.cancelled: Optional[str] = None
         self.throttle_percent = 0
         self._sides = sides
         self._options = options
         self._report = report
-        self._ending = ending
         self._course = Course(options.schedule)
         self._downtime_ms = options.schedule.initial_downtime_ms
         self._allowed_ms: Optional[int] = None
@@ -63,13 +54,11 @@ class Watch:
         """Return when the migration has ended, whichever way, or could not be cancelled in time."""
         deadline = time.monotonic() + self._options.wait_timeout
         while _under_way(self._sides, attempt):
-            stats = _stats(self._sides) or {}
+            stats = _stats(self._sides)
             if stats:
                 due = self._due(stats)
                 self._note(stats)
                 self._help(due)
-                if self._is_ending(stats):
-                    self._ending()
             if time.monotonic() > deadline:
                 self.cancelled = TIMEOUT
             if self.cancelled:
@@ -77,21 +66,16 @@ class Watch:
                 if not self._post_copy:
                     _cancel(self._sides, attempt)
                 return
-            _pause(attempt, _pause_s(stats))
+            _pause(attempt)
 
     def _due(self, stats: Mapping[str, Any]) -> Tuple[Step, ...]:
         counted, elapsed_s = int(stats.get("memory_iteration", 0)), stats.get("time_elapsed", 0) / 1000
-        return self._course.due(counted, elapsed_s, self._post_copy, stats.get("downtime"))
+        return self._course.due(counted, elapsed_s, self._post_copy)
 
     def _note(self, stats: Mapping[str, Any]) -> None:
         # The last figures of a migration come without it.
         self.throttle_percent = int(stats.get("auto_converge_throttle", self.throttle_percent))
         self._report(progress(stats, self.rounds))
-
-    def _is_ending(self, stats: Mapping[str, Any]) -> bool:
-        """Tell whether what is left fits into the downtime that is allowed."""
-        allowed_ms = self._allowed_ms or QEMU_DOWNTIME_MS
-        return self.rounds > 0 and 0 < int(stats.get("downtime") or 0) <= allowed_ms
 
     def _help(self, due: Tuple[Step, ...]) -> None:
         """Take the steps of the schedule that are due."""
@@ -151,18 +135,12 @@ def _cancel(sides: Sides, attempt: Optional[Attempt]) -> None:
         _pause(attempt)
 
 
-def _pause_s(stats: Mapping[str, Any]) -> float:
-    """Return when to look again."""
-    speed, remaining = stats.get("memory_bps", 0), stats.get("memory_remaining", 0)
-    return NEAR_POLL_S if speed and remaining / speed < NEAR_S else POLL_S
-
-
-def _pause(attempt: Optional[Attempt], seconds: float = POLL_S) -> None:
+def _pause(attempt: Optional[Attempt]) -> None:
     """Wait until it is time for the next look, not longer than our own call takes."""
     if attempt is not None:
-        attempt.wait(seconds)
+        attempt.wait(POLL_S)
     else:
-        time.sleep(seconds)
+        time.sleep(POLL_S)
 
 
 def progress(stats: Mapping[str, Any], rounds: int = 0) -> Dict[str, Any]:
