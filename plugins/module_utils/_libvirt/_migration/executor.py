@@ -66,7 +66,7 @@ def _carry_out(
     sending: Dict[int, Waiting] = {}
     under_way: Dict[int, Future[Dict[str, Any]]] = {}
     results: Dict[int, Dict[str, Any]] = {}
-    # The numbers of moves that send nothing any more, each with its result once it has ended.
+    # The numbers of moves that have sent nearly all, each with its result once it has ended.
     news: SimpleQueue[Tuple[int, Optional[Future[Dict[str, Any]]]]] = SimpleQueue()
     progress = Progress({moves[entry.number].vm: entry.size_kib for entry in waiting})
     # What has been sent is looked after while the next one is made ready, or the link would be idle meanwhile.

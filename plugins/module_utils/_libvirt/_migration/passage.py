@@ -42,12 +42,12 @@ def _tell_nobody(_news: Mapping[str, Any]) -> None:
 
 
 def _nobody_waits() -> None:
-    """Tell nobody that all has been sent."""
+    """Tell nobody that nearly all has been sent."""
 
 
 @dataclass
 class Passage:
-    """The state of one move while it is carried out. ``through`` is called when all has been sent."""
+    """The state of one move while it is carried out. ``through`` is called when nearly all is sent."""
 
     sides: Sides
     options: Options
@@ -217,7 +217,7 @@ class Passage:
             self.through()
 
     def _follow(self, attempt: Optional[Attempt] = None) -> None:
-        self.watch = Watch(self.sides, self.options, self._news)
+        self.watch = Watch(self.sides, self.options, self._news, self.through)
         self.watch.follow(attempt)
 
     def _news(self, news: Mapping[str, Any]) -> None:

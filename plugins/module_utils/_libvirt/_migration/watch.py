@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from ..._errors import FleetError
 from ..._migration import Course, Step
 from ..api import libvirt
-from ..domains import POST_COPY_FAILED, state_of
+from ..domains import POST_COPY_FAILED, DomainState, state_of
 from .attempt import Attempt, Options
 from .sides import Sides, migration_job
 
@@ -31,15 +31,22 @@ class Watch:
     """One migration, ours or one that was found under way.
 
     ``cancelled`` tells why it was cancelled, if it was; ``throttle_percent`` by how much the guest was slowed down, as
-    libvirt told last.
+    libvirt told last. ``handed_over`` is called when the VM stands still at its source, perhaps more than once.
     """
 
-    def __init__(self, sides: Sides, options: Options, report: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        sides: Sides,
+        options: Options,
+        report: Callable[[Mapping[str, Any]], None],
+        handed_over: Callable[[], None] = lambda: None,
+    ) -> None:
         self.cancelled: Optional[str] = None
         self.throttle_percent = 0
         self._sides = sides
         self._options = options
         self._report = report
+        self._handed_over = handed_over
         self._course = Course(options.schedule)
         self._downtime_ms = options.schedule.initial_downtime_ms
         self._allowed_ms: Optional[int] = None
@@ -59,6 +66,8 @@ class Watch:
                 due = self._due(stats)
                 self._note(stats)
                 self._help(due)
+            if _stands_still(self._sides):
+                self._handed_over()
             if time.monotonic() > deadline:
                 self.cancelled = TIMEOUT
             if self.cancelled:
@@ -115,6 +124,14 @@ def is_broken(domain: Any) -> bool:
     """Tell whether a VM stands still in a post-copy that broke: its job goes on for ever, but nothing is sent."""
     with suppress(libvirt.libvirtError):
         return domain is not None and state_of(*domain.state(0)).reason == POST_COPY_FAILED
+    return False
+
+
+def _stands_still(sides: Sides) -> bool:
+    """Tell whether a VM waits for its destination to run it: then its memory has been sent, or nearly."""
+    with suppress(libvirt.libvirtError, FleetError):
+        domain = sides.source_domain()
+        return domain is not None and state_of(*domain.state(0)) == DomainState("paused", "migration")
     return False
 
 
