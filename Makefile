@@ -38,7 +38,7 @@ CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
 FULL := $(CHECKS) --then integration --lane machines integration-flows molecule-short
 
 # Tests of whole playbooks, which have a lab of their own beside the others
-FLOWS := $(wildcard tests/integration/test_maintenance*.py tests/integration/test_rollout.py tests/integration/test_pool_lease.py)
+FLOWS := $(wildcard tests/integration/test_maintenance*.py) $(addprefix tests/integration/test_,rollout.py pool_lease.py soak.py)
 # `make test` leaves out what is marked as long
 PYTEST_LAB = pytest --verbose --durations=20 -m "not long" --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
 
@@ -89,7 +89,7 @@ sanity: venv ## Run ansible-test sanity (ARGS="--test validate-modules" picks so
 	python -m tests.tools.sanity $(ARGS)
 
 integration: venv sync ## Test modules against real libvirt in the laboratory (root)
-	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS) tests/integration/test_soak.py)
+	$(PYTEST_LAB) tests/integration $(addprefix --ignore=,$(FLOWS))
 
 integration-flows: venv sync ## Test playbooks against real libvirt in the laboratory (root)
 	KVM_FLEET_TEST_LAB=$${KVM_FLEET_TEST_LAB:-it}f $(PYTEST_LAB) $(FLOWS)

@@ -65,6 +65,7 @@ def assert_home(lab: Lab, fleet: Fleet) -> None:
     assert lab["hv1"].run(["test", "-e", MARK], check=False).returncode != 0
 
 
+@pytest.mark.long
 def test_controller_dies_again_and_again_and_the_same_command_finishes(
     lab: Lab, ansible: Ansible, fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_destination_loses_power_while_another_is_silent_and_the_same_command_fi
     assert_home(lab, fleet)
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_copy_that_a_cut_link_left_behind_does_not_stop_the_same_command(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
