@@ -129,7 +129,7 @@ def is_broken(domain: Any) -> bool:
 
 def _stands_still(sides: Sides) -> bool:
     """Tell whether a VM waits for its destination to run it: then its memory has been sent, or nearly."""
-    with suppress(libvirt.libvirtError, FleetError):
+    with suppress(Exception):
         domain = sides.source_domain()
         return domain is not None and state_of(*domain.state(0)) == DomainState("paused", "migration")
     return False
