@@ -51,6 +51,7 @@ class Watch:
         self._downtime_ms = options.schedule.initial_downtime_ms
         self._allowed_ms: Optional[int] = None
         self._post_copy = False
+        self._paused = False
 
     @property
     def rounds(self) -> int:
@@ -66,7 +67,8 @@ class Watch:
                 due = self._due(stats)
                 self._note(stats)
                 self._help(due)
-            if _stands_still(self._sides):
+            # One that is paused so that it converges has much to send yet, and libvirt calls both by one name.
+            if not self._paused and _stands_still(self._sides):
                 self._handed_over()
             if time.monotonic() > deadline:
                 self.cancelled = TIMEOUT
@@ -96,7 +98,7 @@ class Watch:
             elif step.action == "post_copy":
                 self._post_copy = self._done(lambda domain: domain.migrateStartPostCopy(0))
             else:
-                self._done(lambda domain: domain.suspend())
+                self._paused = self._done(lambda domain: domain.suspend())
         wanted = self._downtime_ms
         if wanted in (None, self._allowed_ms) or self._post_copy:
             return
