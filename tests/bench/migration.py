@@ -126,8 +126,9 @@ def fleet_of(count: int, busy: bool, mbit: int | None) -> Iterator[Fleet]:
 def rounds(fleet: Fleet, count: int) -> dict[str, list[Moved]]:
     """Move the guests to and fro, each way so often, in turns; a first call that is not counted warms up."""
     found: dict[str, list[Moved]] = {name: [] for name in WAYS}
-    destination, source = HOSTS
-    measured(fleet, one_call, destination, source)
+    source, destination = HOSTS
+    measured(fleet, one_call, source, destination)
+    source, destination = destination, source
     for _round in range(count):
         for name, way in WAYS.items():
             found[name].append(measured(fleet, way, source, destination))
@@ -136,11 +137,10 @@ def rounds(fleet: Fleet, count: int) -> dict[str, list[Moved]]:
     return found
 
 
-def report(what: str, found: dict[str, list[Moved]], mbit: int | None) -> None:
-    """Print a table: medians, and the first way's time in terms of the others' and of the link."""
-    count = len(found["vm_migrate"])
-    at_once = NARROW_AT_ONCE if mbit else WIDE_AT_ONCE
-    print(f"\n### {what}, {at_once} at once, medians of {count} rounds\n")
+def report(what: str, fleet: Fleet, count: int, mbit: int | None) -> None:
+    """Measure, and print a table: medians, and the first way's time in terms of the others' and of the link."""
+    found = rounds(fleet, count)
+    print(f"\n### {what}, {fleet.at_once} at once, medians of {count} rounds\n")
     print("| way | s | MiB sent | that / link, s | s / that | downtime ms, median | worst | s / vm_migrate |")
     print("|---|---|---|---|---|---|---|---|")
     ours = statistics.median(moved.seconds for moved in found["vm_migrate"])
@@ -162,9 +162,9 @@ def main() -> None:
     parser.add_argument("--mbit", type=int, default=100, help="speed of the narrow link")
     given = parser.parse_args()
     with fleet_of(given.guests, busy=True, mbit=given.mbit) as fleet:
-        report(f"{given.guests} busy guests, a link of {given.mbit} Mbit/s", rounds(fleet, given.rounds), given.mbit)
+        report(f"{given.guests} busy guests, a link of {given.mbit} Mbit/s", fleet, given.rounds, given.mbit)
     with fleet_of(given.guests, busy=False, mbit=None) as fleet:
-        report(f"{given.guests} idle guests, a link that is not full", rounds(fleet, given.rounds), None)
+        report(f"{given.guests} idle guests, a link that is not full", fleet, given.rounds, None)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,6 @@ def test_destination_loses_power_while_another_is_silent_and_the_same_command_fi
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_copy_that_a_cut_link_left_behind_does_not_stop_the_same_command(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:

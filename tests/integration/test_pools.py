@@ -200,7 +200,6 @@ def test_records_of_a_newer_release_are_refused_and_kept(lab: Lab, ansible: Ansi
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_host_changes_its_pool_in_a_maintenance(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(guest("mover", "hv2"))
     where = {"hv1": "gold", "hv2": "silver", "hv3": "gold"}

@@ -24,7 +24,7 @@ class Course:
         self._left: List[Step] = list(schedule.steps)
         self._first: Optional[int] = None
         self._counted = 0
-        # The rounds and the time when one counted last.
+        # The rounds and the time when one counted last: a long one lends nothing to the short ones that follow it.
         self._last = (0, 0.0)
 
     def due(self, iteration: int, elapsed_s: float, post_copy: bool = False) -> Tuple[Step, ...]:

@@ -65,8 +65,7 @@ def counted(rounds: int, seconds: float) -> int:
 
     One a second at most: a VM with little memory in use goes through thirty rounds in two seconds on a fast link, while
     QEMU considers slowing it down once a second only (``migration_bitmap_sync``). Without this it would be given up
-    before anything could help, or stand still longer than it has to. A long first round is no reason to count the
-    short ones that follow it faster.
+    before anything could help, or stand still longer than it has to.
     """
     return min(rounds, int(seconds))
 
