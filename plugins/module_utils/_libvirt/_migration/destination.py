@@ -16,7 +16,7 @@ import errno
 import os
 import socket
 from contextlib import suppress
-from typing import Any, Callable, Iterator, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterator, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from ..._domain import Domain
@@ -32,6 +32,8 @@ from .sides import Sides
 
 # Where libvirt lets QEMU listen unless qemu.conf says otherwise (migration_port_min).
 FIRST_PORT = 49152
+
+_Check = Callable[[Any, Sides, Domain], Iterator[Obstacle]]
 
 # A host that answers "nobody listens" can be reached; a firewall that rejects in the same way cannot be told from it.
 _ANSWERS = (0, errno.ECONNREFUSED)
@@ -154,7 +156,7 @@ def _cpu(conn: Any, sides: Sides, vm: Domain) -> Iterator[Obstacle]:
 
 
 def _networks(conn: Any, sides: Sides, vm: Domain) -> Iterator[Obstacle]:
-    known = _active_networks(conn)
+    known = _active_networks(conn) if vm.libvirt_networks else None
     for name in vm.libvirt_networks:
         if known is not None and name not in known:
             yield Obstacle("network_missing", f"{sides.move.destination} has no active libvirt network {name}")
@@ -178,17 +180,28 @@ def _storage(conn: Any, sides: Sides, vm: Domain) -> Iterator[Obstacle]:
             yield Obstacle("storage_missing", f"{sides.move.destination}: {error.get_error_message()} ({disk.target})")
 
 
-_CHECKS: Tuple[Callable[[Any, Sides, Domain], Iterator[Obstacle]], ...] = (
-    _name,
-    _machine_type,
-    _cpu,
-    _networks,
-    _storage,
+# Each check with what of a VM it looks at: VMs that are alike in that get one answer.
+_CHECKS: Tuple[Tuple[_Check, Callable[[Domain], Hashable]], ...] = (
+    (_name, lambda vm: (vm.name, vm.uuid)),
+    (_machine_type, lambda vm: (vm.arch, vm.machine, vm.virt_type)),
+    (_cpu, lambda vm: (vm.cpu_mode, vm.cpu_xml)),
+    (_networks, lambda vm: vm.libvirt_networks),
+    (_storage, lambda vm: vm.disks),
 )
 
 
-def objections(sides: Sides, vm: Domain) -> Iterator[Obstacle]:
-    """Yield what a reachable destination has against a VM, given as it runs; may raise ``libvirtError``."""
-    conn = sides.destination()
-    for check in _CHECKS:
-        yield from check(conn, sides, vm)
+class Objections:
+    """What reachable destinations have against VMs; what they have said of one is not asked for another like it."""
+
+    def __init__(self) -> None:
+        self._known: Dict[Hashable, Tuple[Obstacle, ...]] = {}
+
+    def to(self, sides: Sides, vm: Domain) -> Tuple[Obstacle, ...]:
+        """Return what the destination has against a VM, given as it runs; may raise ``libvirtError``."""
+        return tuple(found for check, of in _CHECKS for found in self._said(check, of(vm), sides, vm))
+
+    def _said(self, check: _Check, of: Hashable, sides: Sides, vm: Domain) -> Tuple[Obstacle, ...]:
+        key = (sides.move.uri, check, of)
+        if key not in self._known:
+            self._known[key] = tuple(check(sides.destination(), sides, vm))
+        return self._known[key]

@@ -22,7 +22,7 @@ from ..._migration import Cargo, Obstacle
 from ..api import translated
 from ..domains import definition, live_xml
 from .attempt import Options
-from .destination import objections, unreached
+from .destination import Objections, unreached
 from .move import Move
 from .sides import Peers, Sides, migration_job
 from .stowing import Stowing, with_hint
@@ -101,13 +101,14 @@ def _left_behind(domain: Any, xml: str) -> Tuple[str, ...]:
 
 
 class _Destinations:
-    """The destinations of a call; whether one can be reached is asked once."""
+    """The destinations of a call; what does not depend on the VM is asked once."""
 
     def __init__(self, peers: Peers, options: Options) -> None:
         self._peers = peers
         self.offline = options.offline
         self.copy_storage = options.copy_storage
         self.stowing = Stowing(options.copy_storage)
+        self._objections = Objections()
         self._unreachable: Dict[Tuple[str, Optional[str]], Optional[Obstacle]] = {}
 
     def obstacles(self, sides: Sides, vm: Domain, cargo: Optional[Cargo] = None) -> List[Obstacle]:
@@ -123,4 +124,4 @@ class _Destinations:
         travelling = (*cargo.targets, *(medium.target for medium in cargo.media))
         rest = replace(vm, disks=tuple(disk for disk in vm.disks if disk.target not in travelling))
         with translated(f"Asking {move.destination} whether it can take VM {move.vm}"):
-            return [*objections(sides, rest), *self.stowing.obstacles(sides, vm, cargo)]
+            return [*self._objections.to(sides, rest), *self.stowing.obstacles(sides, vm, cargo)]
