@@ -9,6 +9,7 @@ A guest writes to `/srv/lab/NAME.log` of the host where it runs; see guest/init 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Dict, List, Optional
 
 from .domain import GuestSpec, domain_xml
 from .logs import Logs
-from .shell import wait_for
+from .shell import LabError, wait_for
 from .verdict import Verdict, read_log
 
 # What grows in the verdict of every guest that is alive.
 CHECKS = ("ticks", "memory_ok", "cpu_checks")
+# So many characters of a log are shown where something is wrong.
+LOG_TAIL = 600
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -85,8 +88,23 @@ class Guests:
             now = self.verdict(name)
             return all(getattr(now, count) > getattr(known, count) for count in ("boots", *CHECKS))
 
-        wait_for(f"guest {name} to boot (see {self.log(name)})", ready, timeout or 120 * self.lab.kind.patience)
+        try:
+            wait_for(f"guest {name} to boot", ready, timeout or 120 * self.lab.kind.patience)
+        except LabError as error:
+            raise LabError(f"{error}; {self._symptoms(name)}") from error
         return self.verdict(name)
+
+    def _symptoms(self, name: str) -> str:
+        """What there is to see of a guest that does not do what it should: the end of its log, and its vCPUs."""
+        log = self.log(name)
+        said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        seen = [f"its log ends with {said[-LOG_TAIL:]!r}"]
+        for place in self.processes(name):
+            words = ["virsh", "qemu-monitor-command", name, "--hmp", "info registers -a"]
+            registers = self.lab[place.host].run(words, check=False).stdout
+            at = re.findall(r"RIP=\w+|HLT=\d", registers)
+            seen.append(f"on {place.host} its vCPUs are at {' '.join(at) or 'no place that QEMU tells'}")
+        return "; ".join(seen)
 
     def wait_ticks(self, name: str, more: int = 3, timeout: Optional[float] = None) -> Verdict:
         """Wait until the guest has ticked `more` times: it is alive now. Raises LabError when it is not."""

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tests.integration.fleet import SLOW_MIB_S, Fleet
 from tests.integration.runner import Job
@@ -15,6 +17,7 @@ from tests.integration.runner import Job
 SLOW_LINK = "8mbit"
 # What must still be on its way when a copy is killed: one that has arrived is the guest itself.
 REST_MIB = 4 * SLOW_MIB_S
+LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,14 @@ class Scene:
         """Any host."""
         return self.dice.choice([host.name for host in self.fleet.lab.hosts])
 
-    def leaving(self) -> list[tuple[str, str]]:
-        """The guests that migrate, each with its source."""
+    def leaving(self) -> Iterator[tuple[str, str]]:
+        """Yield guests that migrate, each with its source, again and again while the run lasts."""
         lab = self.fleet.lab
-        return [
-            (name, host.name)
-            for name in self.guests
-            for host in lab.hosts
-            if "Outgoing" in host.virsh("domjobinfo", name, check=False)
-        ]
+        while self.job.running:
+            for name, host in product(self.guests, lab.hosts):
+                if "Outgoing" in host.virsh("domjobinfo", name, check=False):
+                    yield name, host.name
+            time.sleep(LOOK_S)
 
 
 def libvirtd_dies(scene: Scene) -> str:
