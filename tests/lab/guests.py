@@ -13,7 +13,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
 from .domain import GuestSpec, domain_xml
 from .logs import Logs
@@ -88,8 +88,27 @@ class Guests:
             now = self.verdict(name)
             return all(getattr(now, count) > getattr(known, count) for count in ("boots", *CHECKS))
 
+        return self._wait(name, "boot", ready, timeout or 120 * self.lab.kind.patience)
+
+    def wait_ticks(self, name: str, more: int = 3, timeout: Optional[float] = None) -> Verdict:
+        """Wait until the guest has ticked `more` times: it is alive now. Raises LabError when it is not."""
+        start = self.verdict(name).ticks
+        limit = timeout or 30 * self.lab.kind.patience
+        return self._wait(name, "tick", lambda: self.verdict(name).ticks >= start + more, limit)
+
+    def wait_checked(self, name: str, timeout: Optional[float] = None) -> Verdict:
+        """Wait until the guest has ticked and has verified its memory and its CPU, twice each, from now on."""
+        start = self.verdict(name)
+
+        def done() -> bool:
+            now = self.verdict(name)
+            return all(getattr(now, count) >= getattr(start, count) + 2 for count in CHECKS)
+
+        return self._wait(name, "check itself", done, timeout or 60 * self.lab.kind.patience)
+
+    def _wait(self, name: str, what: str, ready: Callable[[], bool], timeout: float) -> Verdict:
         try:
-            wait_for(f"guest {name} to boot", ready, timeout or 120 * self.lab.kind.patience)
+            wait_for(f"guest {name} to {what}", ready, timeout)
         except LabError as error:
             raise LabError(f"{error}; {self._symptoms(name)}") from error
         return self.verdict(name)
@@ -100,29 +119,11 @@ class Guests:
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         seen = [f"its log ends with {said[-LOG_TAIL:]!r}"]
         for place in self.processes(name):
-            words = ["virsh", "qemu-monitor-command", name, "--hmp", "info registers -a"]
+            words = ["timeout", "10", "virsh", "qemu-monitor-command", name, "--hmp", "info registers -a"]
             registers = self.lab[place.host].run(words, check=False).stdout
             at = re.findall(r"RIP=\w+|HLT=\d", registers)
             seen.append(f"on {place.host} its vCPUs are at {' '.join(at) or 'no place that QEMU tells'}")
         return "; ".join(seen)
-
-    def wait_ticks(self, name: str, more: int = 3, timeout: Optional[float] = None) -> Verdict:
-        """Wait until the guest has ticked `more` times: it is alive now. Raises LabError when it is not."""
-        start = self.verdict(name).ticks
-        limit = timeout or 30 * self.lab.kind.patience
-        wait_for(f"guest {name} to tick", lambda: self.verdict(name).ticks >= start + more, limit)
-        return self.verdict(name)
-
-    def wait_checked(self, name: str, timeout: Optional[float] = None) -> Verdict:
-        """Wait until the guest has ticked and has verified its memory and its CPU, twice each, from now on."""
-        start = self.verdict(name)
-
-        def done() -> bool:
-            now = self.verdict(name)
-            return all(getattr(now, count) >= getattr(start, count) + 2 for count in CHECKS)
-
-        wait_for(f"guest {name} to check itself", done, timeout or 60 * self.lab.kind.patience)
-        return self.verdict(name)
 
     def log(self, name: str) -> Path:
         """The guest's log, as the machine sees it."""
