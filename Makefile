@@ -12,9 +12,9 @@ ARGS ?=
 
 # Scenarios of molecule by the kind of hosts in their lab
 POD_SCENARIOS := maintenance cpu_pool migration pinning_pods migration_transport
-MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor
+MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor hot_plug
 # Those that prepare or reboot hosts again and again take so long that `make test` leaves them out
-LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation pinning
+LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation pinning hot_plug
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)
@@ -37,8 +37,8 @@ FAST := lint types py39 unit
 CHECKS := lint types py39 --then unit --lane docs-lint ansible-lint sanity
 FULL := $(CHECKS) --then integration --lane machines integration-flows molecule-short
 
-# Tests of whole playbooks, which have a lab of their own beside the others
-FLOWS := $(wildcard tests/integration/test_maintenance*.py) $(addprefix tests/integration/test_,rollout.py pool_lease.py soak.py)
+# Tests of whole playbooks that have a lab of their own beside the others, so many that both lanes take as long
+FLOWS := $(wildcard tests/integration/test_maintenance*.py) tests/integration/test_rollout.py
 # `make test` leaves out what is marked as long
 PYTEST_LAB = pytest --verbose --durations=20 -m "not long" --junitxml=$(BUILD)/reports/$@/pytest.xml $(ARGS)
 

@@ -29,6 +29,14 @@ options:
     type: list
     elements: str
     choices: [nostate, running, blocked, paused, shutdown, shutoff, crashed, pmsuspended]
+  vcpu_details:
+    description:
+      - Tell of each VM also which vCPUs can be unplugged, what its definition has, and how many CPUs its guest uses.
+        That asks its agent, which may take seconds for one that does not answer.
+      - They are C(vcpu_details), with what M(virtops.kvm_fleet.vm_vcpus) returns as C(running), C(defined) and
+        C(guest_online).
+    type: bool
+    default: false
 extends_documentation_fragment:
   - virtops.kvm_fleet.attributes
   - virtops.kvm_fleet.attributes.info_module
@@ -76,8 +84,10 @@ from typing import Any, Dict, List
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, ArgumentSpec
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._vcpus.look import look_at
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._vcpus.standing import stands
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import STATES
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import STATES, get
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.host import own_cpu
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.snapshot import CpuTable, host_name
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vms import read_vms
@@ -88,6 +98,7 @@ SPEC = ArgumentSpec(
         "host": {"type": "str"},
         "name": {"type": "list", "elements": "str"},
         "state": {"type": "list", "elements": "str", "choices": list(STATES)},
+        "vcpu_details": {"type": "bool", "default": False},
     }
 )
 
@@ -99,7 +110,9 @@ def work(module: AnsibleModule) -> Outcome:
         name = host_name(conn, params["host"])
         cpus = CpuTable(conn)
         vms = read_vms(conn, name, own_cpu(conn, cpus), cpus)
-    vms = wanted(vms, params["name"], params["state"], name)
+        vms = wanted(vms, params["name"], params["state"], name)
+        if params["vcpu_details"]:
+            vms = [{**vm, "vcpu_details": stands(look_at(get(conn, vm["uuid"])))} for vm in vms]
     used = {vm["cpu"] for vm in vms if "cpu" in vm}
     return Outcome(facts={"vms": vms, "cpus": {key: cpus.entries[key] for key in sorted(used)}})
 

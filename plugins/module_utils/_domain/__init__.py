@@ -42,6 +42,7 @@ from ._power import (
 )
 from ._resources import Resources, ResourceWish, Topology, resources_of
 from ._resources_xml import resources_text, with_resources
+from ._unpluggable import with_unpluggable
 
 __all__ = [
     "AUTO",
@@ -104,4 +105,5 @@ __all__ = [
     "with_pinning",
     "with_policy",
     "with_resources",
+    "with_unpluggable",
 ]

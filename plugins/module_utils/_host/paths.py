@@ -62,6 +62,10 @@ class HostPaths:
         """The cordon hook. libvirt runs the files of a ``qemu.d`` directory since 6.5.0."""
         return self.root / "etc/libvirt/hooks/qemu.d/kvm_fleet"
 
+    def vcpu_hooks(self, when: str) -> Path:
+        """Directory of the administrator's hooks ``before`` or ``after`` the number of a VM's vCPUs changes."""
+        return self.root / f"etc/kvm_fleet/hooks/{when}_set_vcpus.d"
+
     @property
     def proc(self) -> Path:
         """The kernel's process directory."""

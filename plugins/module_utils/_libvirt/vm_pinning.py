@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._errors import FleetError
 from .._host import files
@@ -81,6 +81,11 @@ def set_pinning(conn: Any, request: Request, check_mode: bool) -> Report:
         return host.report(done=True)
 
 
+def require_room(conn: Any, request: Request, vcpus: Mapping[str, Tuple[int, ...]]) -> None:
+    """Raise what ``set_pinning`` would before it changes anything if running VMs, by UUID, had these vCPUs."""
+    _Host(conn, request, vcpus)
+
+
 @contextmanager
 def _only_one() -> Iterator[None]:
     files.make_directory(LOCK_DIRECTORY, mode=0o700)
@@ -89,12 +94,17 @@ def _only_one() -> Iterator[None]:
 
 
 class _Host:
-    """A host as it is found, what its VMs are to have, and the steps to there."""
+    """A host as it is found, what its VMs are to have, and the steps to there.
 
-    def __init__(self, conn: Any, request: Request) -> None:
+    ``vcpus`` are the numbers of those that running VMs, by UUID, are taken to have instead.
+    """
+
+    def __init__(self, conn: Any, request: Request, vcpus: Optional[Mapping[str, Tuple[int, ...]]] = None) -> None:
         self._conn = conn
         self._request = request
         self._vms = {uuid: vm for uuid, vm in read_vms(conn).items() if vm.live or uuid not in request.arriving}
+        for uuid, numbers in (vcpus or {}).items():
+            self._vms[uuid] = self._vms[uuid].with_vcpus(numbers)
         wishes = self._wishes()
         self._state = read_state(conn, request.reserved)
         self._online = online_of(self._state)

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 from .._errors import FleetError
 from .settings import Settings, check, check_values, merged, read_profiles
 
+_GROUPS = ("cpu", "pinning", "policy", "hot_plug")
 _RESOURCES = ("vcpus", "cells", "huge_pages_kib", "iothreads")
 
 
@@ -22,11 +23,11 @@ def tuned_vms(vms: Any, profiles: Any, here: Sequence[Mapping[str, Any]]) -> Dic
     ``vms`` are mappings with ``name`` (or UUID), perhaps ``profile``, and settings of their own; ``profiles`` are
     settings by name; ``here`` are the VMs of the host with ``name`` and ``uuid``. All of them are checked, wherever
     they are. The answer has ``names`` (of those that are here), ``elsewhere``, and for the modules ``resources``,
-    ``cpu``, ``pinning`` and ``policy``. Raises ``FleetError`` with code ``bad_profile``.
+    ``cpu``, ``pinning``, ``policy`` and ``hot_plug``. Raises ``FleetError`` with code ``bad_profile``.
     """
     known = read_profiles(profiles)
     names = {str(vm[key]): str(vm["name"]) for key in ("uuid", "name") for vm in here if vm.get(key)}
-    answer: Dict[str, List[Any]] = {key: [] for key in ("names", "elsewhere", "resources", "cpu", "pinning", "policy")}
+    answer: Dict[str, List[Any]] = {key: [] for key in ("names", "elsewhere", "resources", *_GROUPS)}
     for entry in _entries(vms):
         listed = str(entry["name"])
         settings = known.settings(str(entry["profile"]), listed) if entry.get("profile") else {}
@@ -69,6 +70,6 @@ def _add(answer: Dict[str, List[Any]], name: str, settings: Settings) -> None:
     if resources:
         # Pins of what goes may go, because the pins are made anew afterwards.
         answer["resources"].append({"name": name, **resources, "drop_pins": bool(pinning)})
-    for key in ("cpu", "pinning", "policy"):
+    for key in _GROUPS:
         if settings.get(key):
             answer[key].append({"name": name, **settings[key]})

@@ -14,6 +14,7 @@ from typing import Any, Dict, Mapping, NoReturn, Optional, Sequence, Tuple
 from .._cpu import CpuOptions
 from .._domain import HOT_UNPLUG, MIGRATION_MODES, PinningPolicy, ResourceWish, given_pins
 from .._errors import FleetError
+from .._vcpus import AGENT, KEEP, LIVE, NEXT_START, REFUSE
 
 Settings = Dict[str, Any]
 
@@ -33,12 +34,15 @@ SCHEMA: Mapping[str, Any] = {
     "cells": None,
     "huge_pages_kib": None,
     "iothreads": None,
+    "hot_plug": dict.fromkeys(("count", "sockets", "method", "unplug_pinned", "can_plug", "can_unplug", "unpluggable")),
     "policy": dict.fromkeys(("migration", "hosts", "home", "keep_apart", "keep_together", "priority", "hot_unplug")),
 }
 _CHOICES = {
     "policy.migration": (*MIGRATION_MODES, "default"),
     "policy.home": ("here", "none"),
     "policy.hot_unplug": (*HOT_UNPLUG, "default"),
+    "hot_plug.method": (LIVE, AGENT, NEXT_START),
+    "hot_plug.unplug_pinned": (REFUSE, KEEP),
 }
 # Who chooses another of these does not want what was said for the one before.
 _KINDS = {"cpu": ("cpu", "mode", "model"), "pinning": ("policy",)}

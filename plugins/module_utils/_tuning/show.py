@@ -27,9 +27,9 @@ def tuning_report(done: Mapping[str, Sequence[Any]], planned: bool = False) -> D
     """Return what changed and what is still to be done.
 
     ``done`` has the ``vms`` of the results of ``vm_resources`` (``resources``), ``vm_cpu`` (``cpu``), ``vm_pinning``
-    (``pinning``) and ``vm_policy`` (``policy``), and in ``postponed`` the names of VMs whose pins cannot be planned;
-    each may be missing. ``planned`` is check mode. The answer has ``lines`` of text and the names of VMs: ``changed``,
-    ``restart_required`` and ``restart_or_migrate_required``.
+    (``pinning``), ``vm_policy`` (``policy``) and ``vm_vcpus`` (``hot_plug``), and in ``postponed`` the names of VMs
+    whose pins cannot be planned; each may be missing. ``planned`` is check mode. The answer has ``lines`` of text and
+    the names of VMs: ``changed``, ``restart_required`` and ``restart_or_migrate_required``.
     """
     found = _by_vm(done)
     changes = {name: _changes(results) for name, results in found.items() if not _only_follows(results)}
@@ -52,7 +52,7 @@ def tuning_report(done: Mapping[str, Sequence[Any]], planned: bool = False) -> D
 def _by_vm(done: Mapping[str, Sequence[Any]]) -> Dict[str, _Results]:
     """Return the results of each VM by module, and the VMs by name."""
     results: Dict[str, Dict[str, Mapping[str, Any]]] = {}
-    for module in ("resources", "cpu", "pinning", "policy"):
+    for module in ("resources", "cpu", "pinning", "policy", "hot_plug"):
         for vm in done.get(module) or ():
             results.setdefault(str(vm["name"]), {})[module] = vm
     for name in done.get("postponed") or ():
@@ -78,7 +78,15 @@ def _changes(results: _Results) -> List[str]:
         parts.append(_pins(_pinning(results)))
     if results.get("policy", {}).get("changed"):
         parts.append("migration policy")
+    if results.get("hot_plug", {}).get("changed"):
+        parts.append(_vcpus(results["hot_plug"]))
     return parts
+
+
+def _vcpus(hot_plug: Mapping[str, Any]) -> str:
+    count = (hot_plug["running"] or hot_plug["defined"])["count"]
+    used = hot_plug["guest_online"]
+    return f"vCPUs ({count})" if used in (None, count) else f"vCPUs ({count}, of which its guest uses {used})"
 
 
 def _pins(pinning: Mapping[str, Any]) -> str:

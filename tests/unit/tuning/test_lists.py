@@ -53,6 +53,7 @@ def test_a_profile_becomes_what_each_module_is_to_do() -> None:
             {"name": "db1", "policy": "dedicated", "thread_policy": "isolate", "emulator_threads": "isolate"},
         ],
         "policy": [{"name": "db1", "migration": "manual"}],
+        "hot_plug": [],
     }
 
 
@@ -190,6 +191,13 @@ def test_a_list_that_is_none_is_refused(vms: Any, words: str) -> None:
 @pytest.mark.parametrize("profile", sorted(BUILT_IN))
 def test_every_profile_of_the_role_can_be_used(profile: str) -> None:
     assert tuned({"name": "db1", "profile": profile}, profiles=BUILT_IN)["pinning"]
+
+
+def test_hot_plug_is_a_setting_like_others() -> None:
+    found = tuned({"name": "db1", "hot_plug": {"count": 3, "method": "agent"}})
+    assert found["hot_plug"] == [{"name": "db1", "count": 3, "method": "agent"}]
+    with pytest.raises(FleetError, match=r"hot_plug\.method"):
+        tuned({"name": "db1", "hot_plug": {"method": "magic"}})
 
 
 def test_the_profile_for_high_performance() -> None:

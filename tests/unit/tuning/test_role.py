@@ -30,7 +30,8 @@ class ActionModule(ActionBase):
             notes.write(" ".join(["{name}", *vms]) + "\\n")
         if "{name}" == os.environ["FAULT"]:
             return {{"failed": True, "msg": "No CPU is left."}}
-        return {{"changed": True, "vms": [{{"name": vm, "changed": vm != "db2"}} for vm in vms]}}
+        has = {{"running": {{"count": 3}}, "guest_online": None}} if "{name}" == "vm_vcpus" else {{}}
+        return {{"changed": True, "vms": [{{"name": vm, "changed": vm != "db2", **has}} for vm in vms]}}
 """
 VMS = (
     {"name": "db1", "profile": "dedicated", "iothreads": 1},
@@ -49,7 +50,7 @@ def tune(folder: Path, fault: str = "", *options: str, vms: Sequence[dict[str, A
     (collection / "plugins" / "action").mkdir(parents=True)
     for part in ("roles", "plugins/filter", "plugins/module_utils", "plugins/plugin_utils"):
         (collection / part).symlink_to(ROOT / part)
-    for name in ("vm_info", "vm_cpu", "vm_resources", "vm_pinning", "vm_policy"):
+    for name in ("vm_info", "vm_cpu", "vm_resources", "vm_pinning", "vm_policy", "vm_vcpus"):
         (collection / "plugins" / "action" / f"{name}.py").write_text(NOTES.format(name=name))
     play, notes = folder / "play.yml", folder / "notes"
     play.write_text(json.dumps(PLAY))
@@ -101,3 +102,24 @@ def test_pins_are_not_planned_for_what_would_change(tmp_path: Path) -> None:
 
     assert done == [CPU, RESOURCES, "vm_pinning db2 app1"]
     assert ("No CPU is left." in failure, "new pins" in failure) == (True, False)
+
+
+def test_vcpus_come_last_between_the_task_files_of_the_user(tmp_path: Path) -> None:
+    files = {}
+    for when in ("before", "after"):
+        path = tmp_path / f"{when}.yml"
+        path.write_text(json.dumps([{"virtops.kvm_fleet.vm_policy": {"vms": [{"name": when}]}}]))
+        files[f"vm_tuning_{when}_set_vcpus"] = str(path)
+    vms = [{"name": "web1", "hot_plug": {"count": 3}, "policy": {"migration": "manual"}}]
+    plugged = ["vm_policy before", "vm_vcpus web1", "vm_policy after"]
+    assert tune(tmp_path, "", "-e", json.dumps(files), vms=vms) == (
+        "",
+        ["vm_pinning", "vm_policy web1", *plugged],
+    )
+
+
+def test_a_guest_that_keeps_its_vcpus_keeps_nothing_else_from_being_done(tmp_path: Path) -> None:
+    vms = [{"name": "web1", "hot_plug": {"count": 1}, "iothreads": 1}]
+    failure, done = tune(tmp_path, "vm_vcpus", vms=vms)
+    assert "No CPU is left" in failure
+    assert done == ["vm_resources web1", "vm_pinning", "vm_vcpus web1"]

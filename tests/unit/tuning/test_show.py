@@ -57,6 +57,25 @@ def test_a_vm_that_was_asked_something_else_and_follows() -> None:
     assert tuning_report({"cpu": cpu, "pinning": pinning})["lines"] == ["web1: changed CPU, shared CPUs"]
 
 
+def test_vcpus_are_told_by_the_vm_and_by_its_guest() -> None:
+    def plugged(name: str, guest: int | None, running: bool = True) -> dict[str, object]:
+        return {
+            "name": name,
+            "changed": True,
+            "running": {"count": 3} if running else None,
+            "defined": {"count": 4},
+            "guest_online": guest,
+        }
+
+    hot_plug = [plugged("a", 3), plugged("b", None), plugged("c", 2), plugged("d", None, running=False)]
+    assert tuning_report({"hot_plug": hot_plug})["lines"] == [
+        "a: changed vCPUs (3)",
+        "b: changed vCPUs (3)",
+        "c: changed vCPUs (3, of which its guest uses 2)",
+        "d: changed vCPUs (4)",
+    ]
+
+
 def test_pins_that_cannot_be_planned_yet() -> None:
     resources = [{"name": "db1", "changed": True, "difference": None}]
 

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Optional
+from dataclasses import dataclass, replace
+from typing import Any, Dict, FrozenSet, Optional, Tuple
 
 from ..._domain import Domain, parse_domain
 from ..._errors import FleetError
@@ -47,6 +47,10 @@ class Vm:
         """Name of the VM."""
         return self.domain.name
 
+    def with_vcpus(self, numbers: Tuple[int, ...]) -> Vm:
+        """Return the VM as if both its states had these vCPUs."""
+        return replace(self, live=_with_vcpus(self.live, numbers), defined=_with_vcpus(self.defined, numbers))
+
     def process(self) -> Optional[Process]:
         """Return its process, ``None`` if there is none or it is not found."""
         return None if self.live is None else read_process(self.name, self.domain.uuid)
@@ -60,6 +64,12 @@ class Vm:
         if pid is None:
             return Resident(self.live, self.defined)
         return Resident(self.live, self.defined, memory_by_node(pid, self.domain.huge_pages_kib is not None, walk))
+
+
+def _with_vcpus(state: Optional[Domain], numbers: Tuple[int, ...]) -> Optional[Domain]:
+    if state is None:
+        return None
+    return replace(state, vcpus=replace(state.vcpus, current=len(numbers), numbers=numbers))
 
 
 def read_state(conn: Any, reserved: FrozenSet[int]) -> HostState:
