@@ -28,6 +28,8 @@ EVERYTHING: dict[str, Any] = {
     "maintenance_isolation": True,
     "maintenance_cpu_pool": True,
     "maintenance_reboot_ok": True,
+    # They come from no pool, and one after the other.
+    "maintenance_plan_options": {"stay_in_pool": False},
     "host_isolation_housekeeping_cores_per_cell": 1,
     "cpu_pool": "gold",
     "cpu_pool_definition": "baseline",
