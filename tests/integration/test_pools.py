@@ -169,6 +169,7 @@ def test_nothing_ends_well_while_the_host_in_question_does_not_answer(lab: Lab, 
     assert [len(run.of("cpu_pool_plan")) for run in (alone, shown, previewed)] == [0, 1, 0]
 
 
+@pytest.mark.long
 def test_only_the_hosts_in_question_change_and_a_record_that_cannot_be_written_is_told(
     lab: Lab, ansible: Ansible, fleet: Fleet
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_host_changes_its_pool_in_a_maintenance(lab: Lab, ansible: Ansible, fl
     assert (again.code, again.changed) == (0, []), again.text
 
 
+@pytest.mark.long
 def test_what_has_changed_since_the_proof_is_shown_and_recorded(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have()
     assert pools(ansible, {"hv1": "gold"}).code == 0
