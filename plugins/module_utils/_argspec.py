@@ -76,3 +76,6 @@ LIBVIRT = ArgumentSpec({"uri": {"type": "str", "default": "qemu:///system"}})
 
 # Fits the documentation fragment virtops.kvm_fleet.wait.
 WAIT = ArgumentSpec({"wait_timeout": {"type": "int", "default": 600}})
+
+# The topology of a VM's vCPUs.
+TOPOLOGY: Dict[str, Any] = {part: {"type": "int"} for part in ("sockets", "dies", "cores", "threads")}

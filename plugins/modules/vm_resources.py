@@ -236,7 +236,7 @@ not_rolled_back:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, each_vm, per_vm
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, TOPOLOGY, each_vm, per_vm
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import ResourceWish
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_resources import (
@@ -246,7 +246,6 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_reso
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run
 
-TOPOLOGY = {part: {"type": "int"} for part in ("sockets", "dies", "cores", "threads")}
 OPTIONS: Dict[str, Any] = {
     "vcpus": {
         "type": "dict",

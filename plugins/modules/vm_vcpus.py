@@ -244,14 +244,19 @@ not_rolled_back:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import LIBVIRT, ArgumentSpec, each_vm, per_vm
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._argspec import (
+    LIBVIRT,
+    TOPOLOGY,
+    ArgumentSpec,
+    each_vm,
+    per_vm,
+)
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.connection import connection
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_vcpus import Settings, set_vcpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._result import Outcome, run, runner
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._topology import parse_cpuset
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._vcpus import AGENT, LIVE, NEXT_START, VcpuWish
 
-TOPOLOGY = {part: {"type": "int"} for part in ("sockets", "dies", "cores", "threads")}
 OPTIONS: Dict[str, Any] = {
     "count": {"type": "int"},
     "sockets": {"type": "int"},

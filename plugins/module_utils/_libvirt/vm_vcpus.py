@@ -33,8 +33,9 @@ from .._vcpus import (
 )
 from ._vcpus.look import look_at
 from ._vcpus.pins import named_pins, pin_vcpus, require_cpus
-from ._vcpus.plugging import Deadline, guest_change, plug, unplug, use_in_guest
+from ._vcpus.plugging import guest_change, plug, unplug, use_in_guest
 from ._vcpus.standing import described, stands
+from .deadline import Deadline
 from .domains import definition, get_each, is_defined
 from .undo import all_or_nothing, redefine
 

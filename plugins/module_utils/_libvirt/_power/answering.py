@@ -14,8 +14,9 @@ from typing import Any, List, Optional, Sequence
 from ..._errors import FleetError
 from ..api import libvirt
 from ..connection import bounded
+from ..deadline import Deadline
 from ..domains import get_each
-from .look import Look, Result, Watch, each, look_at, require_settled
+from .look import Look, Result, each, look_at, require_settled
 
 # An agent that is there answers at once; libvirt itself gives up on one that is not after five seconds.
 AGENT_TIMEOUT_S = 10.0
@@ -31,26 +32,26 @@ def see_answering(conn: Any, names: Sequence[str], agent: bool, wait_timeout: in
     looks = [look_at(domain) for domain in get_each(conn, names)]
     for look in looks:
         require_settled(look, "judged")
-    return each(looks, lambda look: _prove(look, agent, Watch(wait_timeout)), "not_answering")
+    return each(looks, lambda look: _prove(look, agent, Deadline(wait_timeout)), "not_answering")
 
 
-def _prove(look: Look, agent: bool, watch: Watch) -> Result:
+def _prove(look: Look, agent: bool, deadline: Deadline) -> Result:
     start, causes = _vcpu_time(look), ["no agent is connected, and its vCPUs stand still"]
     while True:
         now = look_at(look.domain)
         if not now.active or now.state.state not in ("running", "blocked"):
             raise _not_running(now)
-        proof = _proof(now, agent, start, watch, causes)
+        proof = _proof(now, agent, start, deadline, causes)
         if proof is not None:
-            return Result(look.name, look.uuid, look.stands(), now.stands(), "answering", proof, watch.seconds)
-        if watch.left() <= 0:
-            raise _silent(look, watch, causes[-1])
-        time.sleep(min(PAUSE_S, watch.left()))
+            return Result(look.name, look.uuid, look.stands(), now.stands(), "answering", proof, deadline.seconds)
+        if deadline.left() <= 0:
+            raise _silent(look, deadline, causes[-1])
+        time.sleep(min(PAUSE_S, deadline.left()))
 
 
-def _proof(now: Look, agent: bool, start: Optional[int], watch: Watch, causes: List[str]) -> Optional[str]:
+def _proof(now: Look, agent: bool, start: Optional[int], deadline: Deadline, causes: List[str]) -> Optional[str]:
     if now.agent:
-        cause = agent_answers(now, max(1.0, watch.left()))
+        cause = agent_answers(now, max(1.0, deadline.left()))
         causes += [] if cause is None else [cause]
         return "agent" if cause is None else None
     if agent and now.agent is not None:
@@ -89,6 +90,8 @@ def _not_running(look: Look) -> FleetError:
     return FleetError(text, "vm_not_running", vm=look.name)
 
 
-def _silent(look: Look, watch: Watch, cause: str) -> FleetError:
-    text = f"The guest of VM {look.name} gave no sign of life for {watch.seconds:g} seconds: {cause}. See its console."
+def _silent(look: Look, deadline: Deadline, cause: str) -> FleetError:
+    text = (
+        f"The guest of VM {look.name} gave no sign of life for {deadline.seconds:g} seconds: {cause}. See its console."
+    )
     return FleetError(text, "vm_silent", vm=look.name)

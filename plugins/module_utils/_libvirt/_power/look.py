@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -19,9 +18,6 @@ from .._migration.sides import migration_job
 from ..api import fleet_error, is_error, libvirt, translated
 from ..domains import DomainState, live_xml, state_of
 from .notes import read_note
-
-# How often a VM is looked at that is waited for.
-PAUSE_S = 0.2
 
 # States in which a guest has a process but does not execute.
 STILL = ("paused", "pmsuspended")
@@ -97,31 +93,6 @@ class Result:
 def unchanged(look: Look, outcome: str) -> Result:
     """Return that a VM is as it was."""
     return Result(look.name, look.uuid, look.stands(), look.stands(), outcome)
-
-
-class Watch:
-    """The time that may pass for one VM."""
-
-    def __init__(self, bound_s: float) -> None:
-        self._start = time.monotonic()
-        self._bound = bound_s
-
-    @property
-    def seconds(self) -> float:
-        return round(time.monotonic() - self._start, 1)
-
-    def left(self, share: float = 1.0) -> float:
-        """Return the seconds that are left of a share of the whole time."""
-        return max(0.0, self._start + self._bound * share - time.monotonic())
-
-    def until(self, reached: Callable[[], bool], share: float = 1.0) -> bool:
-        """Return whether something comes true before a share of the whole time has passed."""
-        while not reached():
-            left = self.left(share)
-            if left <= 0:
-                return False
-            time.sleep(min(PAUSE_S, left))
-        return True
 
 
 def is_off(domain: Any) -> bool:

@@ -15,9 +15,10 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 from ..._errors import FleetError
 from ..api import libvirt
 from ..connection import bounded
+from ..deadline import Deadline
 from ..domains import get_each, is_defined
 from ..undo import all_or_nothing
-from .look import STILL, Look, Result, Watch, each, is_off, look_at, require_settled, unchanged
+from .look import STILL, Look, Result, each, is_off, look_at, require_settled, unchanged
 from .notes import write_note
 
 # A guest whose agent took the request may still be busy with it when ACPI asks again.
@@ -83,13 +84,13 @@ def _remember(looks: Sequence[Look], maintenance: str) -> None:
 
 
 def _shut_down(look: Look, how: Shutdown) -> Result:
-    watch, asking = Watch(how.wait_timeout), _Asking(look)
-    by = asking.ask(watch) or (_cut_power(look) if how.force else None)
+    deadline, asking = Deadline(how.wait_timeout), _Asking(look)
+    by = asking.ask(deadline) or (_cut_power(look) if how.force else None)
     if by is None and how.remember is not None and not asking.heard:
         write_note(look.domain, None)
     outcome = "not_shut_down" if by is None else "destroyed" if by == "destroy" else "shut_down"
     after = look_at(look.domain).stands()
-    result = Result(look.name, look.uuid, look.stands(), after, outcome, by, watch.seconds)
+    result = Result(look.name, look.uuid, look.stands(), after, outcome, by, deadline.seconds)
     return result if by is not None else result.failed(outcome, _too_late(look, how, asking))
 
 
@@ -114,11 +115,11 @@ class _Asking:
         self.heard: List[str] = []
         self.refused: List[str] = []
 
-    def ask(self, watch: Watch) -> Optional[str]:
+    def ask(self, deadline: Deadline) -> Optional[str]:
         """Return which way has shut the VM down, ``None`` if it still runs when the time is over."""
         for way, flags, share in self._ways():
-            asked = self._ask(way, flags, watch.left(share))
-            if watch.until(lambda: is_off(self.look.domain), share if asked else 0):
+            asked = self._ask(way, flags, deadline.left(share))
+            if deadline.until(lambda: is_off(self.look.domain), share if asked else 0):
                 return way if asked else "itself"
         return None
 

@@ -16,9 +16,10 @@ from ..._errors import FleetError
 from ..._host.hook import REFUSAL
 from ..api import fleet_error, is_error, libvirt, translated
 from ..connection import bounded
+from ..deadline import PAUSE_S, Deadline
 from ..domains import get_each, read_policy, state_of
 from .answering import agent_answers
-from .look import PAUSE_S, STILL, Look, Result, Watch, attempt, is_off, look_at, require_settled, unchanged
+from .look import STILL, Look, Result, attempt, is_off, look_at, require_settled, unchanged
 from .notes import write_note
 
 
@@ -81,28 +82,28 @@ def _planned(look: Look, how: Start) -> Result:
 
 
 def _start(look: Look, how: Start) -> Result:
-    watch, silent = Watch(how.wait_timeout), None
+    deadline, silent = Deadline(how.wait_timeout), None
     if not look.active:
-        _create(look, watch)
+        _create(look, deadline)
         if how.agent:
-            silent = _wait_for_agent(look, watch)
+            silent = _wait_for_agent(look, deadline)
     if how.remembered is not None:
         # Not before it runs: who is killed in between starts it with the next run.
         write_note(look.domain, None)
     outcome, by = ("was_active", None) if look.active else ("started", "agent" if how.agent else "state")
-    result = Result(look.name, look.uuid, look.stands(), look_at(look.domain).stands(), outcome, by, watch.seconds)
+    result = Result(look.name, look.uuid, look.stands(), look_at(look.domain).stands(), outcome, by, deadline.seconds)
     return result if silent is None else replace(result, how="state").failed(outcome, silent)
 
 
-def _create(look: Look, watch: Watch) -> None:
+def _create(look: Look, deadline: Deadline) -> None:
     name = look.name
     try:
-        bounded(look.domain.create, watch.left(), f"Starting VM {name}")
+        bounded(look.domain.create, deadline.left(), f"Starting VM {name}")
     except libvirt.libvirtError as error:
         # Somebody else may have been faster.
         if is_off(look.domain):
             raise _refused(error, name) from error
-    if not watch.until(lambda: state_of(*look.domain.state(0)).state in ("running", "blocked")):
+    if not deadline.until(lambda: state_of(*look.domain.state(0)).state in ("running", "blocked")):
         state = state_of(*look.domain.state(0))
         text = f"VM {name} was started but is {state.state} ({state.reason}). Look at the log of its QEMU on this host."
         raise FleetError(text, "vm_not_running", vm=name)
@@ -116,19 +117,19 @@ def _refused(error: Exception, name: str) -> FleetError:
     return fleet_error(error, doing, "start_failed", vm=name)
 
 
-def _wait_for_agent(look: Look, watch: Watch) -> Optional[FleetError]:
+def _wait_for_agent(look: Look, deadline: Deadline) -> Optional[FleetError]:
     """Return why a guest agent does not answer; one without a channel for an agent is not waited for."""
     cause: Optional[str] = "it is not connected"
     while True:
         now = look_at(look.domain)
         if now.agent:
-            cause = agent_answers(now, max(1.0, watch.left()))
+            cause = agent_answers(now, max(1.0, deadline.left()))
         if now.agent is None or cause is None:
             return None
-        if watch.left() <= 0:
+        if deadline.left() <= 0:
             text = (
-                f"VM {look.name} runs, but its guest agent did not answer within {watch.seconds:g} seconds: {cause}."
+                f"VM {look.name} runs, but its guest agent did not answer within {deadline.seconds:g} seconds: {cause}."
                 " Look whether the guest has come up, and whether it has an agent."
             )
             return FleetError(text, "agent_silent", vm=look.name)
-        time.sleep(min(PAUSE_S, watch.left()))
+        time.sleep(min(PAUSE_S, deadline.left()))

@@ -6,5 +6,5 @@
 
 """vCPUs of running VMs: what a VM and its guest have, and how vCPUs come and go.
 
-Read ``look``, ``guest``, ``plugging``, ``pins`` and ``plan``, in this order.
+Read ``look``, ``standing``, ``plugging`` and ``pins``, in this order.
 """

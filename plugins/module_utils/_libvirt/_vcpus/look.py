@@ -31,7 +31,7 @@ AGENT_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Look:
-    """A VM at one moment. ``live`` and ``slots`` are of the running VM, ``defined`` of its definition.
+    """A VM at one moment. ``live`` and ``slots`` are of the running VM, ``defined`` and its slots of its definition.
 
     ``agent`` is whether its guest agent is connected, ``system_id`` the libosinfo id that is stored with it.
     """
@@ -43,6 +43,7 @@ class Look:
     live: Optional[Domain]
     slots: Tuple[Slot, ...]
     defined: Optional[Domain]
+    defined_slots: Tuple[Slot, ...]
     migrating: bool
     agent: bool
     system_id: Optional[str]
@@ -90,6 +91,7 @@ def look_at(domain: Any) -> Look:
             live=parsed if active else None,
             slots=slots_of(xml) if active else (),
             defined=None if inactive is None else parse_domain(inactive),
+            defined_slots=() if inactive is None else slots_of(inactive),
             migrating=active and migration_job(domain) is not None,
             agent=active and bool(agent_is_connected(xml)),
             system_id=_xml.find_attribute(_xml.parse_as(xml, "domain"), _SYSTEM, "id"),

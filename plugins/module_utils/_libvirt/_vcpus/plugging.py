@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Callable, FrozenSet, Sequence, Tuple
 
@@ -17,28 +16,12 @@ from ..._host.settling import SettlingNote
 from ..._topology import format_cpuset
 from ..._vcpus import count_of, online_of
 from ..api import fleet_error, is_error, libvirt, translated
+from ..deadline import Deadline
 from ..undo import Undo
 from .look import GuestVcpus, Look, guest_vcpus, look_at, set_guest_vcpus, threads_of
 
-POLL_S = 0.3
 # QEMU's words for a vCPU that the guest was asked to give back before.
 _ASKED_BEFORE = "in the process of unplug"
-
-
-class Deadline:
-    """The time that a guest may take."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def until(self, reached: Callable[[], bool]) -> bool:
-        """Return whether something comes true in time; it is asked once at least."""
-        while not reached():
-            if time.monotonic() > self._end:
-                return False
-            time.sleep(POLL_S)
-        return True
 
 
 def plug(look: Look, numbers: Sequence[int], undo: Undo, deadline: Deadline) -> None:
@@ -49,7 +32,7 @@ def plug(look: Look, numbers: Sequence[int], undo: Undo, deadline: Deadline) -> 
     """
     before = guest_vcpus(look)
     for number in numbers:
-        undo.add(look.name, partial(_take_back, look, number, deadline.seconds))
+        undo.add(look.name, partial(_take_back, look, number, deadline.bound_s))
         with translated(f"VM {look.name} does not get vCPU {number}", "plug_failed", vm=look.name):
             look.domain.setVcpu(str(number), 1, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     _require_plugged(look_at(look.domain), numbers)
@@ -84,15 +67,21 @@ def _await_guest(look: Look, before: GuestVcpus, more: int, deadline: Deadline) 
             set_guest_vcpus(look, format_cpuset(waiting), True)
         return False
 
-    if not deadline.until(uses_them):
-        now = guest_vcpus(look)
-        uses = "its agent does not answer any more" if now is None else f"it uses {len(now.online)} CPUs"
-        raise FleetError(
-            f"The guest of VM {look.name} was to use {wanted} CPUs, and after {deadline.seconds:g} seconds {uses}. "
-            "Look inside it, or set can_plug to false for it if it cannot.",
-            "guest_not_using",
-            vm=look.name,
-        )
+    advice = "Look inside it, or set can_plug to false for it if it cannot."
+    _require_used(look, wanted, uses_them, deadline, advice)
+
+
+def _require_used(look: Look, wanted: int, reached: Callable[[], bool], deadline: Deadline, advice: str) -> None:
+    if deadline.until(reached):
+        return
+    now = guest_vcpus(look)
+    uses = "its agent does not answer any more" if now is None else f"it uses {len(now.online)} CPUs"
+    raise FleetError(
+        f"The guest of VM {look.name} was to use {wanted} CPUs, and after {deadline.bound_s:g} seconds {uses}. "
+        f"{advice}",
+        "guest_not_using",
+        vm=look.name,
+    )
 
 
 def _take_back(look: Look, number: int, seconds: float) -> None:
@@ -116,14 +105,14 @@ def unplug(look: Look, numbers: Sequence[int], note: SettlingNote, deadline: Dea
     for number in numbers:
         if number not in asked:
             _ask(look, number)
-    if deadline.until(lambda: not left_of(look, numbers)):
+    if deadline.until(lambda: not _left_of(look_at(look.domain), numbers)):
         note.forget()
         return
     now = look_at(look.domain)
-    left = left_of(now, numbers)
+    left = _left_of(now, numbers)
     raise FleetError(
         f"VM {look.name} still has the vCPUs {format_cpuset(left)}: its guest has not given them back within "
-        f"{deadline.seconds:g} seconds. It has {count_of(now.slots)} vCPUs, and its definition is as it was. It may "
+        f"{deadline.bound_s:g} seconds. It has {count_of(now.slots)} vCPUs, and its definition is as it was. It may "
         "give them back later; the same task then goes on. Look into the guest for what keeps them.",
         "unplug_timeout",
         vm=look.name,
@@ -132,9 +121,8 @@ def unplug(look: Look, numbers: Sequence[int], note: SettlingNote, deadline: Dea
     )
 
 
-def left_of(look: Look, numbers: Sequence[int]) -> FrozenSet[int]:
+def _left_of(now: Look, numbers: Sequence[int]) -> FrozenSet[int]:
     """Return which of these vCPUs libvirt or QEMU still have."""
-    now = look_at(look.domain)
     return frozenset(numbers) & (frozenset(online_of(now.slots)) | (threads_of(now) or frozenset()))
 
 
@@ -163,15 +151,7 @@ def use_in_guest(look: Look, count: int, deadline: Deadline) -> None:
         now = guest_vcpus(look)
         return now is not None and len(now.online) == count
 
-    if not deadline.until(uses_them):
-        now = guest_vcpus(look)
-        uses = "its agent does not answer any more" if now is None else f"it uses {len(now.online)}"
-        raise FleetError(
-            f"The guest of VM {look.name} was to use {count} CPUs, and after {deadline.seconds:g} seconds {uses}. Look "
-            "inside it.",
-            "guest_not_using",
-            vm=look.name,
-        )
+    _require_used(look, count, uses_them, deadline, "Look inside it.")
 
 
 def guest_change(look: Look, count: int) -> Tuple[FrozenSet[int], bool]:

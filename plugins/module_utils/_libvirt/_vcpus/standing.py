@@ -8,12 +8,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
-from ..._domain import parse_domain, resources_of
+from ..._domain import Domain, parse_domain, resources_of
 from ..._topology import format_cpuset
-from ..._vcpus import count_of, online_of, slots_of
-from ..domains import definition, live_xml
+from ..._vcpus import Slot, count_of, online_of, slots_of
 from .look import Look, guest_vcpus
 
 
@@ -24,15 +23,18 @@ def stands(look: Look) -> Dict[str, Any]:
     """
     guest = guest_vcpus(look)
     return {
-        "running": None if look.live is None else described(live_xml(look.domain)),
-        "defined": None if look.defined is None else described(definition(look.domain)),
+        "running": None if look.live is None else _described(look.live, look.slots),
+        "defined": None if look.defined is None else _described(look.defined, look.defined_slots),
         "guest_online": None if guest is None else len(guest.online),
     }
 
 
 def described(xml: str) -> Dict[str, Any]:
     """Return the vCPUs of a running VM or of a definition: numbers, sets of them, topology and pins."""
-    state, slots = parse_domain(xml), slots_of(xml)
+    return _described(parse_domain(xml), slots_of(xml))
+
+
+def _described(state: Domain, slots: Sequence[Slot]) -> Dict[str, Any]:
     return {
         "count": count_of(slots),
         "maximum": len(slots),
