@@ -185,6 +185,19 @@ def test_blocked_vm_is_named_before_anything_moves(ansible: Ansible, fleet: Flee
     assert_nothing_was_touched(fleet, before)
 
 
+def test_a_host_that_changes_its_pool_where_vms_stay_in_theirs_is_told_before_anything_moves(
+    ansible: Ansible, fleet: Fleet
+) -> None:
+    fleet.have(guest("a"))
+    before = fleet.picture()
+    variables = {"maintenance_hosts": "hv1", "maintenance_cpu_pool": True, "cpu_pool": "gold"}
+    run = ansible.start("virtops.kvm_fleet.maintenance", variables=variables).wait()
+    assert run.code != 0, run.text
+    assert all(words in errors(run) for words in ("hv1 goes from no pool to gold", "stay_in_pool")), errors(run)
+    assert run.moved == []
+    assert_nothing_was_touched(fleet, before)
+
+
 def test_unreachable_host_is_not_maintained(lab: Lab, ansible: Ansible, fleet: Fleet, note: Path) -> None:
     fleet.have(guest("a"))
     before = fleet.picture()

@@ -101,10 +101,13 @@ def _tell(
 
 def _waiting(peers: Peers, number: int, move: Move, options: Options) -> Waiting:
     """Return a move as the queue sees it; its link is the address of this host from which the memory is sent."""
-    domain = Sides(peers, options.source_uri, move).source_domain()
     with translated(f"Reading the memory of VM {move.vm}"):
-        size_kib = int(domain.maxMemory()) if domain is not None else 0
+        size_kib = Sides(peers, options.source_uri, move).of_source(_size_kib, 0)
     return Waiting(number, move.destination, local_address(move), size_kib)
+
+
+def _size_kib(domain: Any) -> int:
+    return int(domain.maxMemory())
 
 
 def plan_moves(moves: Sequence[Move], options: Options) -> List[Dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..._host.links import link_mib_s
 from ..._migration import forecast_move
@@ -38,9 +38,10 @@ class Outlook:
     def __init__(self, peers: Peers, moves: Sequence[Move], options: Options) -> None:
         self._moves, self._options = moves, options
         self._conn = peers.get(options.source_uri)
-        domains = {move.vm: Sides(peers, options.source_uri, move).source_domain() for move in moves}
-        self._running = {vm: domain for vm, domain in domains.items() if domain is not None and domain.isActive()}
-        self._sizes_kib = {vm: int(domain.maxMemory()) for vm, domain in self._running.items()}
+        found = {move.vm: Sides(peers, options.source_uri, move).of_source(_running, None) for move in moves}
+        running = {vm: answer for vm, answer in found.items() if answer is not None}
+        self._running = {vm: domain for vm, (domain, _size_kib) in running.items()}
+        self._sizes_kib = {vm: size_kib for vm, (_domain, size_kib) in running.items()}
         # Many VMs go to few hosts.
         links = {(move.uri, move.migrate_uri): move for move in moves if move.vm in self._running}
         self._speeds = {way: _speed(move, options, len(self._running)) for way, move in links.items()}
@@ -68,6 +69,11 @@ class Outlook:
                 forecast = forecast_move(move.vm, size_kib, self._options.schedule, dirty, speed)
                 found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
         return found
+
+
+def _running(domain: Any) -> Optional[Tuple[Any, int]]:
+    """Return a VM that runs, and its memory."""
+    return (domain, int(domain.maxMemory())) if domain.isActive() else None
 
 
 def _speed(move: Move, options: Options, vms: int) -> Optional[float]:

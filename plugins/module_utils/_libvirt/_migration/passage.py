@@ -189,6 +189,9 @@ class Passage:
 
     def _migrate(self) -> None:
         domain = self.sides.source_domain()
+        if domain is None:
+            # It has left since the last look; the next one tells.
+            return
         here, there = require_destination(self.sides)
         self.trace.begin(domain.UUIDString(), there)
         try:
@@ -207,7 +210,9 @@ class Passage:
         release = self.sides.destination().getLibVersion()
         if release // 1000 in CRASHES_ON_RESUME:
             raise self.failures.cannot_resume(dotted(release))
-        self._carry_out(Attempt(self.sides.source_domain(), self.sides.move, self.options, resumes=True))
+        domain = self.sides.source_domain()
+        if domain is not None:
+            self._carry_out(Attempt(domain, self.sides.move, self.options, resumes=True))
 
     def _carry_out(self, attempt: Attempt) -> None:
         attempt.start()

@@ -13,6 +13,7 @@ asked what only it knows (``destination.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..._domain import Domain, migration_blockers, offline_blockers, parse_domain
@@ -64,9 +65,12 @@ def require_migratable(peers: Peers, moves: Sequence[Move], options: Options) ->
 
 
 def _obstacles(sides: Sides, destinations: _Destinations) -> List[Obstacle]:
-    domain = sides.source_domain()
-    if domain is None or migration_job(domain) is not None or not (domain.isActive() or destinations.offline):
-        # It has left, is leaving or is off: what that means is judged from both hosts.
+    # Of one that has left, is leaving or is off it is judged from both hosts what that means.
+    return sides.of_source(partial(_obstacles_of, sides, destinations), [])
+
+
+def _obstacles_of(sides: Sides, destinations: _Destinations, domain: Any) -> List[Obstacle]:
+    if migration_job(domain) is not None or not (domain.isActive() or destinations.offline):
         return []
     if not domain.isActive():
         xml = definition(domain)

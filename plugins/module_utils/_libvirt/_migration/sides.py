@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple, TypeVar
 
 from ..._errors import FleetError
 from ..api import is_error, libvirt, translated
@@ -18,6 +18,8 @@ from ..connection import bounded, close, open_uri
 from ..domains import find, state_of
 from .move import Move
 from .verdict import End
+
+T = TypeVar("T")
 
 ASK_TIMEOUT_S = 30.0
 
@@ -91,6 +93,18 @@ class Sides:
     def source_domain(self) -> Any:
         """Return the VM on the source, ``None`` if it does not know it."""
         return find(self.source(), self.move.key)
+
+    def of_source(self, read: Callable[[Any], T], absent: T) -> T:
+        """Return what ``read`` finds of the VM on the source, ``absent`` if it is not there or leaves meanwhile."""
+        domain = self.source_domain()
+        if domain is None:
+            return absent
+        try:
+            return read(domain)
+        except (FleetError, libvirt.libvirtError):
+            if self.source_domain() is not None:
+                raise
+            return absent
 
     def destination_domain(self) -> Any:
         """Return the VM on the destination, ``None`` if it does not know it."""
