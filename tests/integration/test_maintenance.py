@@ -59,6 +59,7 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
     assert_nothing_was_touched(fleet, before)
 
 
+@pytest.mark.long
 def test_cpus_of_its_own_are_cleared_for_a_vm_and_used_again_when_it_has_gone(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_cpus_of_its_own_are_cleared_for_a_vm_and_used_again_when_it_has_gone(
     fleet.assert_intact_and_once("rest", "hv2")
 
 
+@pytest.mark.long
 def test_vm_that_is_to_start_with_fewer_vcpus_moves_with_all_it_has(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:

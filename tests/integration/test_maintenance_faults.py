@@ -104,6 +104,7 @@ def test_failed_task_file_leaves_the_host_drained_and_closed_until_a_run_succeed
     assert_home(lab, fleet)
 
 
+@pytest.mark.long
 def test_a_host_to_which_others_cannot_send_vms_stays_drained_and_closed(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_vm_runs_on_once_and_the_same_task_finishes(lab: Lab, ansible: Ansible, 
     assert ansible.module("hv2", "vm_info", name=["a"])["vms"][0]["autostart"]
 
 
+@pytest.mark.long
 def test_a_vm_paused_so_that_it_converges_goes_on_when_the_link_is_cut(
     lab: Lab, ansible: Ansible, fleet: Fleet
 ) -> None:

@@ -64,6 +64,7 @@ def test_blocked_vm_is_named_before_another_moves(ansible: Ansible, fleet: Fleet
     fleet.assert_all_intact(["a", "s"], "hv1")
 
 
+@pytest.mark.long
 def test_what_a_destination_lacks_is_named_before_another_vm_moves(
     lab: Lab, ansible: Ansible, fleet: Fleet, host_cpus: Dict[str, str]
 ) -> None:

@@ -191,6 +191,7 @@ def test_a_failure_in_the_middle_leaves_no_copy(lab: Lab, ansible: Ansible, flee
     fleet.assert_intact_and_once("d", "hv1")
 
 
+@pytest.mark.long
 def test_what_a_killed_run_made_is_made_anew_and_the_disks_arrive_as_they_are(
     lab: Lab, ansible: Ansible, fleet: Fleet, disked: Wanted
 ) -> None:

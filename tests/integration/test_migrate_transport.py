@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Dict
 
+import pytest
+
 from tests.integration.certificates import Authority
 from tests.integration.fleet import Fleet, busy
 from tests.integration.runner import Ansible
@@ -42,6 +44,7 @@ def moves(ansible: Ansible, fleet: Fleet, uri: str = "", **options: Any) -> None
     fleet.assert_intact_and_once("busy", "hv2")
 
 
+@pytest.mark.long
 def test_a_firewall_that_drops_or_rejects_the_memory_is_told(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(busy())
     step = "open the migration ports"
@@ -89,6 +92,7 @@ def test_an_address_of_the_source_itself_is_refused(ansible: Ansible, fleet: Fle
     assert (result["failed"], result["error"]) == (True, "same_host"), result
 
 
+@pytest.mark.long
 def test_bad_certificates_of_qemu_are_told(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(busy())
     ours, theirs = Authority("ours"), Authority("theirs")
@@ -119,6 +123,7 @@ def listening_for_tls(lab: Lab, host: str) -> Iterator[None]:
         lab.faults.restart_libvirtd(host)
 
 
+@pytest.mark.long
 def test_bad_certificates_of_libvirt_are_told_before_anything_moves(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
     fleet.have(busy())
     ours, theirs = Authority("ours"), Authority("theirs")

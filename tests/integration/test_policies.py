@@ -114,6 +114,7 @@ def test_a_group_that_cannot_be_leaves_all_policies_as_they_were(
     assert fleet.picture() == before
 
 
+@pytest.mark.long
 def test_a_plan_obeys_groups_that_are_stored_with_vms(ansible: Ansible, fleet: Fleet) -> None:
     names = {"hv1": "a", "hv2": "b", "hv3": "c"}
     fleet.have(*[guest(name, host) for host, name in names.items()])

@@ -58,6 +58,7 @@ def test_a_guest_of_the_pool_goes_everywhere_with_one_cpu_wherever_it_started(la
         assert {lab.guests.verdict(f"from-{host}").cpu_id} == seen
 
 
+@pytest.mark.long
 def test_without_a_pool_the_cpu_depends_on_the_host(lab: Lab, fleet: Fleet) -> None:
     """The test before can fail: the hosts differ, and a guest whose CPU changes notices."""
     unguarded = guest("unguarded", "hv3", cpu_xml=ANY_CPU)

@@ -117,6 +117,7 @@ def test_a_host_whose_vms_have_more_is_refused_or_joins_and_they_are_named(
     fleet.assert_intact_and_once("rich", "hv1")
 
 
+@pytest.mark.long
 def test_a_run_that_was_cut_off_between_two_hosts_is_finished_by_the_next(
     lab: Lab, ansible: Ansible, fleet: Fleet
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_run_that_was_cut_off_between_two_hosts_is_finished_by_the_next(
     assert set(state(lab).values()) == {("gold", 2)}
 
 
+@pytest.mark.long
 def test_a_member_that_does_not_answer_keeps_its_pool_as_it_is_and_others_go_on(
     lab: Lab, ansible: Ansible, fleet: Fleet
 ) -> None:

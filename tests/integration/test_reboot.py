@@ -101,6 +101,7 @@ def test_what_starts_with_the_host_is_told_in_check_mode_too(lab: Lab, ansible: 
     assert ansible.module("hv1", "host_maintenance", state="entered", id="x")["at_boot"] is None
 
 
+@pytest.mark.long
 def test_silent_host_might_run_what_would_start(lab: Lab, fleet: Fleet, reconfigure: Reconfigure) -> None:
     fleet.have()
     lab.guests.define(GuestSpec("x"), "hv1", autostart=True)

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict
 
+import pytest
+
 from tests.integration.fleet import CRAWL_MIB_S, Fleet, guest
 from tests.integration.runner import Ansible, Job, Run
 from tests.lab import Lab
@@ -125,6 +127,7 @@ def hurry_until_the_end(job: Job, lab: Lab, vm: str) -> None:
         time.sleep(1)
 
 
+@pytest.mark.long
 def test_a_destination_that_dies_is_replaced_and_the_run_tells_of_it(
     lab: Lab, ansible: Ansible, fleet: Fleet, note: Path, tmp_path: Path
 ) -> None:

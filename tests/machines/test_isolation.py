@@ -138,6 +138,7 @@ def test_pages_are_reserved_in_a_cell_at_once_and_given_back(ansible: Ansible, h
     assert picture(host) == before
 
 
+@pytest.mark.long
 def test_what_cannot_work_is_refused_before_anything_changes(ansible: Ansible, host: Host) -> None:
     before = picture(host)
     results = ansible.tasks("hv1", *(task("host_isolation", **options) for options, _code, _words in REFUSED))

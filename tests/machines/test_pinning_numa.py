@@ -228,6 +228,7 @@ def test_running_vm_gets_its_cpus_at_once_and_its_memory_later(ansible: Ansible,
     assert list(memory(host, "db")) == ["N1"]
 
 
+@pytest.mark.long
 def test_restrictive_memory_of_a_running_vm_moves_with_it(ansible: Ansible, host: Host) -> None:
     options = {"name": "db", "policy": "numa", "memory_mode": "restrictive"}
     assert by_name(ansible.module("hv1", "vm_pinning", host_cells="0", **options))["db"]["cells"] == [0]
@@ -282,6 +283,7 @@ def test_isolated_cpus_are_for_dedicated_vms_only(ansible: Ansible, host: Host) 
     assert by_name(single)["rest"]["pins"]["emulator"] == "6"
 
 
+@pytest.mark.long
 def test_pin_that_the_kernel_refuses_leaves_nothing_in_the_control_group(ansible: Ansible, host: Host) -> None:
     for name in NAMES:
         start(host, name)
