@@ -8,7 +8,6 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 KIND ?= pod
 HOSTS ?= 3
-ROUNDS ?= 3
 ARGS ?=
 
 # Scenarios of molecule by the kind of hosts in their lab

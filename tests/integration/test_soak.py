@@ -13,7 +13,7 @@ from tests.integration.fleet import Fleet, guest
 from tests.integration.runner import Ansible
 from tests.soak.rounds import soak
 
-ROUNDS = int(os.environ.get("KVM_FLEET_SOAK_ROUNDS") or 1)
+ROUNDS = int(os.environ.get("KVM_FLEET_SOAK_ROUNDS") or 3)
 SEED = int(os.environ.get("KVM_FLEET_SOAK_SEED") or 8)
 HOMES = {"a": "hv1", "b": "hv2", "c": "hv3", "d": "hv1"}
 
