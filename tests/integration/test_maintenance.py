@@ -18,6 +18,12 @@ from tests.lab import Lab
 
 SHMEM = "<shmem name='board'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 ROOM_KIB = 250 * 1024
+# Goes on with what the other task file has left.
+AFTER = """---
+- name: Add to what is there
+  ansible.builtin.shell: '[ "$(cat /etc/kvm_fleet_note)" = done ] && printf " and after" >>/etc/kvm_fleet_note'
+  changed_when: true
+"""
 CLEARING = "Keep other VMs off the CPUs that arriving ones have for themselves"
 
 
@@ -38,13 +44,15 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
     fleet.have(guest("a", autostart=True), guest("p", vcpus=2, pins=((0, "0"), (1, "1"))), guest("c", "hv2"))
     lab["hv1"].run("rm -f /etc/kvm_fleet_note")
     pins = lab["hv1"].virsh("dumpxml", "p")
-    report = tmp_path / "report.json"
-    first = ansible.maintain(hosts="hv1", tasks=str(note), report=str(report), answering=True)
+    report, after = tmp_path / "report.json", tmp_path / "after.yml"
+    after.write_text(AFTER)
+    request = {"hosts": "hv1", "tasks": str(note), "tasks_after": str(after)}
+    first = ansible.maintain(**request, report=str(report), answering=True)
     assert first.code == 0, first.text
     assert sorted(first.moved) == ["a", "a", "p", "p"]
     (asked,) = (found.result for found in first.results if "sign of life" in found.task and found.status == "ok")
     assert sorted((vm["name"], vm["outcome"]) for vm in asked["vms"]) == [("a", "answering"), ("p", "answering")]
-    assert lab["hv1"].run("cat /etc/kvm_fleet_note").stdout == "done"
+    assert lab["hv1"].run("cat /etc/kvm_fleet_note").stdout == "done and after"
     fleet.assert_all_intact(["a", "p"], "hv1")
     fleet.assert_intact_and_once("c", "hv2")
     assert [line in lab["hv1"].virsh("dumpxml", "p") for line in pins.split("\n") if "vcpupin" in line] == [True] * 2
@@ -53,7 +61,7 @@ def test_host_is_drained_reconfigured_and_refilled_and_the_second_run_changes_no
     assert [entry["outcome"] for entry in json.loads(report.read_text())["migrations"]] == ["moved"] * 4
     before = fleet.picture()
     assert "maintenance.json" not in before["hv1"]
-    second = ansible.maintain(hosts="hv1", tasks=str(note))
+    second = ansible.maintain(**request)
     assert second.code == 0, second.text
     assert (second.moved, second.changed) == ([], [])
     assert_nothing_was_touched(fleet, before)
@@ -215,6 +223,7 @@ WRONG: Dict[str, Dict[str, Any]] = {
     "hv9": {"hosts": "hv1,hv9", "tasks": []},
     "maintenance_hosts": {"tasks": []},
     "nosuch.yml": {"hosts": "hv1", "tasks": ["nosuch.yml"]},
+    "absent.yml": {"hosts": "hv1", "tasks_after": "absent.yml"},
 }
 
 
