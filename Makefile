@@ -14,7 +14,7 @@ ARGS ?=
 POD_SCENARIOS := maintenance cpu_pool migration pinning_pods migration_transport
 MACHINE_SCENARIOS := isolation cpu_pool_kvm pinning hypervisor hot_plug
 # Those that prepare or reboot hosts again and again take so long that `make test` leaves them out
-LONG_SCENARIOS := migration migration_transport hypervisor cpu_pool cpu_pool_kvm isolation pinning hot_plug
+LONG_SCENARIOS := migration_transport hypervisor cpu_pool cpu_pool_kvm isolation pinning hot_plug
 SCENARIO ?= $(POD_SCENARIOS) $(MACHINE_SCENARIOS)
 
 ROOT := $(CURDIR)

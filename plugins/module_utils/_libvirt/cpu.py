@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from .._cpu import CpuDescription, from_domain_capabilities, parse_cpu, required
 from .._errors import FleetError
-from .._xml import find_text, new, parse_as, serialise
+from .._xml import find_text, new, parse_as, remove, serialise
 from .api import fleet_error, libvirt, translated
 
 # REMOTE_CPU_BASELINE_MAX in libvirt's src/remote/remote_protocol.x.
@@ -137,7 +137,8 @@ def compare(conn: Any, cpu_xml: str) -> Comparison:
     """Compare a CPU with what this hypervisor can give a guest; ``bad_cpu`` for one that names no known model.
 
     libvirt (seen with 11.3) takes every model that QEMU calls usable, with no feature to require, without a look at the
-    vendor or at features to disable. So the vendor is compared here; ``unknown_names`` finds unknown features.
+    vendor or at features to disable. So the vendor is compared here; ``unknown_names`` finds unknown features. It also
+    does not know that QEMU gives features which its host-model lacks (``on_request``), so it is asked again without.
     """
     # libvirt itself would read what an external entity names.
     parse_as(cpu_xml, "cpu")
@@ -151,7 +152,11 @@ def compare(conn: Any, cpu_xml: str) -> Comparison:
         if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
             raise fleet_error(error, "Comparing a CPU with this hypervisor", "bad_cpu") from error
         reason = error.get_error_message()
-        return Comparison("incompatible", missing_in_message(reason), reason)
+        lacks = missing_in_message(reason)
+        given = from_domain_capabilities(domain_capabilities(conn)).on_request.intersection(lacks)
+        if given:
+            return compare(conn, _disabling(cpu_xml, given))
+        return Comparison("incompatible", lacks, reason)
     if number == libvirt.VIR_CPU_COMPARE_INCOMPATIBLE:
         return Comparison("incompatible")
     own = own_cpu_xml(conn)
@@ -190,6 +195,16 @@ def unknown_names(conn: Any, model: str, features: Sequence[str]) -> Unknown:
             if name not in left:
                 return Unknown(model, tuple(sorted(set(reasons) - {model})), reasons)
             left.remove(name)
+
+
+def _disabling(cpu_xml: str, features: Collection[str]) -> str:
+    """Return a CPU that a host which lacks these features can have as well."""
+    cpu = parse_as(cpu_xml, "cpu")
+    for feature in cpu.findall("feature"):
+        if feature.get("name") in features:
+            remove(feature)
+    cpu.extend(new("feature", policy="disable", name=name) for name in sorted(features))
+    return serialise(cpu)
 
 
 def missing_in_message(message: str) -> Tuple[str, ...]:

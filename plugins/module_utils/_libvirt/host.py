@@ -120,7 +120,7 @@ def own_cpu(conn: Any, cpus: CpuTable) -> Optional[str]:
 def _enter_cpu(found: HostCpu, cpus: CpuTable) -> Optional[str]:
     if found.offer.host_model_xml is None:
         return None
-    return cpus.add(found.offer.host_model_xml, found.address_bits)
+    return cpus.add(found.offer.host_model_xml, found.address_bits, found.offer.on_request)
 
 
 def describe_cell(conn: Any, cell: Cell) -> Dict[str, Any]:

@@ -26,9 +26,9 @@ class CpuTable:
         self._expander = Expander(conn)
         self.entries: Dict[str, Dict[str, Any]] = {}
 
-    def add(self, cpu_xml: str, address_bits: Optional[int] = None) -> str:
-        """Enter a CPU as guests get it that this host starts now, and return its identifier."""
-        return self._enter(expand(self._conn, cpu_xml), address_bits, cpu_xml)
+    def add(self, cpu_xml: str, address_bits: Optional[int] = None, more: FrozenSet[str] = frozenset()) -> str:
+        """Enter a CPU as guests get it that this host starts now, with features to add, and return its identifier."""
+        return self._enter(expand(self._conn, cpu_xml) | more, address_bits, cpu_xml)
 
     def add_vm(self, cpu_xml: str, running: bool) -> str:
         """Enter the CPU of a VM and return its identifier; one that runs may have what its host has lost since."""

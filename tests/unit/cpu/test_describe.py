@@ -11,6 +11,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import (
     AddressBits,
     CpuModel,
     CpuTopology,
+    DomainCapabilities,
     Feature,
     Signature,
     TscCounter,
@@ -92,6 +93,18 @@ def test_domain_capabilities_name_machine_models_and_blockers() -> None:
         CpuModel("qemu64", usable=True, vendor="unknown", deprecated=True),
     )
     assert offered.usable_models == {"Haswell", "qemu64"}
+
+
+@pytest.mark.parametrize(
+    ("virt_type", "vendor", "features"),
+    [("kvm", "AMD", {"topoext"}), ("kvm", "Hygon", {"topoext"}), ("kvm", "Intel", set()), ("qemu", "AMD", set())],
+)
+def test_kvm_gives_what_the_models_of_amd_bring_and_the_host_model_lacks(
+    virt_type: str, vendor: str, features: set[str]
+) -> None:
+    cpu = f"<cpu mode='custom'><model>EPYC</model><vendor>{vendor}</vendor></cpu>"
+    assert DomainCapabilities(virt_type, "q35", "x86_64", host_model_xml=cpu).on_request == features
+    assert DomainCapabilities(virt_type, "q35", "x86_64").on_request == set()
 
 
 def test_the_host_model_becomes_a_guest_cpu() -> None:

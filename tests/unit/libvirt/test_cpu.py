@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import CpuDescription, PoolCpu
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._cpu import CpuDescription, PoolCpu, parse_cpu
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._host.pool_record import PoolRecord
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import cpu
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.baseline import (
     Shared,
     costs,
@@ -19,6 +23,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.baselin
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.compare import pool_of, relate
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.cpu import (
     baseline,
+    compare,
     folded,
     last_word,
     require_model,
@@ -29,6 +34,48 @@ from hypothesis import strategies as st
 
 CPUS = st.lists(st.frozensets(st.sampled_from("abcdefgh")).map(lambda cpu: "".join(sorted(cpu))), min_size=1)
 KVM64 = "<cpu><model>kvm64</model></cpu>"
+
+
+class LibvirtError(Exception):
+    def get_error_code(self) -> int:
+        return 1
+
+    def get_error_message(self) -> str:
+        return str(self)
+
+
+def epyc(*lacks: str) -> Any:
+    """A hypervisor with KVM on an EPYC that lacks some features, and topoext in its host-model as all do.
+
+    The laboratory's is emulated and lacks much more, so that few CPUs can be compared there.
+    """
+
+    def compare(*arguments: Any) -> int:
+        asked = {feature.name for feature in parse_cpu(arguments[4]).features if feature.policy == "require"}
+        missing = [name for name in ("topoext", *lacks) if name in asked]
+        if missing:
+            raise LibvirtError(f"incompatible: Host CPU does not provide required features: {', '.join(missing)}")
+        return 2
+
+    model = "<mode name='host-model' supported='yes'><model>EPYC</model><vendor>AMD</vendor></mode>"
+    offer = f"<domain>kvm</domain><machine>q35</machine><arch>x86_64</arch><cpu>{model}</cpu>"
+    capabilities = f"<domainCapabilities>{offer}</domainCapabilities>"
+    return SimpleNamespace(compareHypervisorCPU=compare, getDomainCapabilities=lambda *_arguments: capabilities)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "result", "missing"),
+    [((), "superset", ()), (("pku",), "incompatible", ("pku",))],
+)
+def test_what_kvm_gives_on_request_makes_no_cpu_incompatible(
+    monkeypatch: pytest.MonkeyPatch, lacks: tuple[str, ...], result: str, missing: tuple[str, ...]
+) -> None:
+    names = {"VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE": 1, "VIR_ERR_CPU_INCOMPATIBLE": 1}
+    results = {"VIR_CPU_COMPARE_INCOMPATIBLE": 0, "VIR_CPU_COMPARE_IDENTICAL": 1}
+    monkeypatch.setattr(cpu, "libvirt", SimpleNamespace(libvirtError=LibvirtError, **names, **results))
+    asked = "".join(f"<feature policy='require' name='{name}'/>" for name in ("topoext", *lacks))
+    found = compare(epyc(*lacks), f"<cpu><model>EPYC</model><vendor>AMD</vendor>{asked}</cpu>")
+    assert (found.result, found.missing) == (result, missing)
 
 
 @given(cpus=CPUS, limit=st.integers(2, 5))
