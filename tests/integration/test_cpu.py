@@ -436,7 +436,8 @@ def test_cpu_too_narrow_for_the_memory_of_a_vm_is_not_written(lab: Lab, ansible:
     assert {name: ran.returncode for name, ran in started.items()} == {"fits": 0, "large": 1, "old": 0, "oldest": 1}
     for name in ("large", "oldest"):
         # On a busy host libvirt may tell of the closed monitor only.
-        assert "phys-bits too low" in lab["hv1"].run(f"cat /var/log/libvirt/qemu/{name}.log").stdout, started[name].stderr
+        log = lab["hv1"].run(f"cat /var/log/libvirt/qemu/{name}.log").stdout
+        assert "phys-bits too low" in log, started[name].stderr
 
 
 def test_failure_in_the_middle_names_the_vms_that_are_written(lab: Lab, ansible: Ansible, fleet: Fleet) -> None:
