@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from ._capabilities import CpuModel, DomainCapabilities, from_domain_capabilities, host_cpu_xml
+from ._capabilities import ON_REQUEST, CpuModel, DomainCapabilities, from_domain_capabilities, host_cpu_xml
 from ._compare import CpuDifference, difference, missing, required, same_cpu
 from ._describe import (
     AddressBits,
@@ -33,6 +33,7 @@ from ._xsave import XsaveDifference, components_of, layout_differences
 __all__ = [
     "HIDEABLE",
     "NESTED",
+    "ON_REQUEST",
     "PRESETS",
     "AddressBits",
     "CpuDescription",

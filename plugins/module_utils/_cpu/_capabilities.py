@@ -18,7 +18,7 @@ from ._describe import parse_cpu
 
 # KVM can give it to every guest, and QEMU's EPYC models have it. Yet libvirt's host-model lacks it, for QEMU leaves out
 # of the CPU `host` what must fit the topology (feature_word_info and kvm_arch_get_supported_cpuid in target/i386).
-_ON_REQUEST = frozenset({"topoext"})
+ON_REQUEST = frozenset({"topoext"})
 _AMD = ("AMD", "Hygon")
 
 
@@ -52,7 +52,7 @@ class DomainCapabilities:
     def on_request(self) -> FrozenSet[str]:
         """Features that guests get if they ask for them, or their model does, besides those of the host-model."""
         vendor = self.host_model_xml and parse_cpu(self.host_model_xml).vendor
-        return _ON_REQUEST if self.virt_type == "kvm" and vendor in _AMD else frozenset()
+        return ON_REQUEST if self.virt_type == "kvm" and vendor in _AMD else frozenset()
 
     @property
     def usable_models(self) -> FrozenSet[str]:

@@ -9,15 +9,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, Optional, Tuple
+from typing import Any, FrozenSet, Optional, Tuple
 
-from .. import _xml
 from .._cpu import missing as lacking
 from .._cpu import parse_cpu
 from .._domain import parse_domain
 from .._errors import FleetError
 from .._host.pool_record import PoolRecord
-from .cpu import Comparison, Unknown, compare, expand, expand_foreign, own_cpu_xml, require_model, unknown_names
+from .cpu import (
+    Comparison,
+    Unknown,
+    compare,
+    expand,
+    expand_foreign,
+    own_cpu_xml,
+    require_model,
+    unknown_names,
+    without_features,
+)
 from .domains import definition, get, live_xml
 
 # A feature that must not be there, or need not, is no loss where libvirt does not know it.
@@ -48,18 +57,8 @@ def judge(conn: Any, cpu_xml: str) -> Judgement:
     if culprits:
         found = Comparison("incompatible", needed, unknown.reasons[culprits[0]])
         return Judgement(found, unknown, cpu_xml, nonsense=True)
-    known_xml = _without(cpu_xml, unknown.features)
+    known_xml = without_features(cpu_xml, unknown.features)
     return Judgement(compare(conn, known_xml), unknown, known_xml)
-
-
-def _without(cpu_xml: str, features: Iterable[str]) -> str:
-    names = set(features)
-    if not names:
-        return cpu_xml
-    cpu = _xml.parse_as(cpu_xml, "cpu")
-    for feature in [feature for feature in cpu.findall("feature") if feature.get("name") in names]:
-        _xml.remove(feature)
-    return _xml.serialise(cpu)
 
 
 def cpu_of_vm(conn: Any, vm: str) -> str:

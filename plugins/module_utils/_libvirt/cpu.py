@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from .._cpu import CpuDescription, from_domain_capabilities, parse_cpu, required
+from .._cpu import ON_REQUEST, CpuDescription, from_domain_capabilities, parse_cpu, required
 from .._errors import FleetError
 from .._xml import find_text, new, parse_as, remove, serialise
 from .api import fleet_error, libvirt, translated
@@ -153,7 +153,7 @@ def compare(conn: Any, cpu_xml: str) -> Comparison:
             raise fleet_error(error, "Comparing a CPU with this hypervisor", "bad_cpu") from error
         reason = error.get_error_message()
         lacks = missing_in_message(reason)
-        given = from_domain_capabilities(domain_capabilities(conn)).on_request.intersection(lacks)
+        given = _given_on_request(conn, lacks)
         if given:
             return compare(conn, _disabling(cpu_xml, given))
         return Comparison("incompatible", lacks, reason)
@@ -197,12 +197,27 @@ def unknown_names(conn: Any, model: str, features: Sequence[str]) -> Unknown:
             left.remove(name)
 
 
-def _disabling(cpu_xml: str, features: Collection[str]) -> str:
-    """Return a CPU that a host which lacks these features can have as well."""
+def _given_on_request(conn: Any, features: Sequence[str]) -> FrozenSet[str]:
+    if not ON_REQUEST.intersection(features):
+        # The capabilities are long, and most hosts that are asked lack something else.
+        return frozenset()
+    return from_domain_capabilities(domain_capabilities(conn)).on_request.intersection(features)
+
+
+def without_features(cpu_xml: str, features: Collection[str]) -> str:
+    """Return a CPU without the elements of these features; its model may have them nevertheless."""
+    if not features:
+        return cpu_xml
     cpu = parse_as(cpu_xml, "cpu")
     for feature in cpu.findall("feature"):
         if feature.get("name") in features:
             remove(feature)
+    return serialise(cpu)
+
+
+def _disabling(cpu_xml: str, features: Collection[str]) -> str:
+    """Return a CPU that a host which lacks these features can have as well."""
+    cpu = parse_as(without_features(cpu_xml, features), "cpu")
     cpu.extend(new("feature", policy="disable", name=name) for name in sorted(features))
     return serialise(cpu)
 
