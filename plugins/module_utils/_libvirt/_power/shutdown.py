@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from ..._errors import FleetError
-from ..api import libvirt
+from ..api import is_error, libvirt
 from ..connection import bounded
 from ..deadline import Deadline
 from ..domains import get_each, is_defined
@@ -24,6 +24,16 @@ from .notes import write_note
 # A guest whose agent took the request may still be busy with it when ACPI asks again.
 AGENT_SHARE = 0.5
 DESTROY_TIMEOUT_S = 60.0
+# How long a VM is watched after an error before it is asked in another way.
+SETTLE_S = 5.0
+# Errors that come before a guest hears anything. All others leave open whether it did: libvirt says "End of file from
+# agent socket" of a guest that went off faster than it could be told so.
+_REFUSALS = (
+    "VIR_ERR_OPERATION_INVALID",
+    "VIR_ERR_OPERATION_UNSUPPORTED",
+    "VIR_ERR_CONFIG_UNSUPPORTED",
+    "VIR_ERR_ARGUMENT_UNSUPPORTED",
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def _remember(looks: Sequence[Look], maintenance: str) -> None:
 
 
 def _shut_down(look: Look, how: Shutdown) -> Result:
-    deadline, asking = Deadline(how.wait_timeout), _Asking(look)
+    deadline, asking = Deadline(how.wait_timeout), Asking(look)
     by = asking.ask(deadline) or (_cut_power(look) if how.force else None)
     if by is None and how.remember is not None and not asking.heard:
         write_note(look.domain, None)
@@ -104,10 +114,11 @@ def _cut_power(look: Look) -> Optional[str]:
     return "destroy" if is_off(look.domain) else None
 
 
-class _Asking:
-    """The ways to ask a guest to shut down. ``heard`` are those that were taken, ``refused`` says why others were not.
+class Asking:
+    """The ways to ask a guest to shut down.
 
-    A guest that stands still cannot be asked.
+    ``heard`` are those that were taken, or may have been; ``refused`` says what libvirt had against some. A guest that
+    stands still cannot be asked.
     """
 
     def __init__(self, look: Look) -> None:
@@ -118,9 +129,10 @@ class _Asking:
     def ask(self, deadline: Deadline) -> Optional[str]:
         """Return which way has shut the VM down, ``None`` if it still runs when the time is over."""
         for way, flags, share in self._ways():
-            asked = self._ask(way, flags, deadline.left(share))
-            if deadline.until(lambda: is_off(self.look.domain), share if asked else 0):
-                return way if asked else "itself"
+            taken = self._ask(way, flags, deadline.left(share))
+            left = deadline.left(share)
+            if Deadline(left if taken else min(left, SETTLE_S)).until(lambda: is_off(self.look.domain)):
+                return self.heard[-1] if self.heard else "itself"
         return None
 
     def _ways(self) -> Iterator[Tuple[str, int, float]]:
@@ -130,12 +142,14 @@ class _Asking:
             yield "acpi", libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN, 1.0
 
     def _ask(self, way: str, flags: int, timeout_s: float) -> bool:
-        """Return whether a request was taken, or may have been."""
+        """Return whether the guest is to be waited for: no error says that it was not asked, or that nobody knows."""
         name = self.look.name
         try:
             bounded(lambda: self.look.domain.shutdownFlags(flags), timeout_s, f"Asking VM {name} by {way} to shut down")
         except libvirt.libvirtError as error:
             self.refused.append(f"{way}: {error.get_error_message()}")
+            if not is_error(error, *_REFUSALS):
+                self.heard.append(way)
             return False
         except FleetError as error:
             # The call waits until the guest is off.
@@ -144,7 +158,7 @@ class _Asking:
         return True
 
 
-def _too_late(look: Look, how: Shutdown, asking: _Asking) -> FleetError:
+def _too_late(look: Look, how: Shutdown, asking: Asking) -> FleetError:
     asked = f"It was asked by {' and '.join(asking.heard)}" if asking.heard else "It could not be asked"
     refused = f" ({'; '.join(asking.refused)})" if asking.refused else ""
     text = (
