@@ -25,6 +25,8 @@ CLEARING_S = 90.0
 SLOW_MIB_S = 10
 CRAWL_MIB_S = 2
 NAMESPACE = "urn:virtops:kvm_fleet:policy"
+# What a host remembers of its maintenance.
+MARK = "/var/lib/kvm_fleet/maintenance.json"
 RESET = """
 pkill -9 -f "[A]nsiballZ_|[a]sync_wrapper"
 rm -rf /var/lib/kvm_fleet /run/kvm_fleet /root/.ansible_async
@@ -56,6 +58,11 @@ class Wanted:
 def guest(name: str, host: str = "hv1", autostart: bool = False, **fields: Any) -> Wanted:
     """A guest with the fields of GuestSpec; it dirties so little memory that it migrates at SLOW_MIB_S in 5 seconds."""
     return Wanted(GuestSpec(name, **{"memcheck_mib": 4, "memcheck_pause_ms": 200, **fields}), host, autostart)
+
+
+def in_maintenance(lab: Lab, host: str) -> bool:
+    """Whether a host is marked as one in maintenance."""
+    return lab[host].run(["test", "-e", MARK], check=False).returncode == 0
 
 
 def busy(name: str = "busy", host: str = "hv1") -> Wanted:

@@ -12,11 +12,9 @@ from typing import Callable, Dict
 
 import pytest
 
-from tests.integration.fleet import CRAWL_MIB_S, SLOW_MIB_S, Fleet, guest
+from tests.integration.fleet import CRAWL_MIB_S, MARK, SLOW_MIB_S, Fleet, guest, in_maintenance
 from tests.integration.runner import PATIENCE_S, Ansible, Job
 from tests.lab import GuestSpec, Lab, LabError
-
-MARK = "/var/lib/kvm_fleet/maintenance.json"
 
 PAUSE = """---
 - name: Take a while
@@ -62,7 +60,7 @@ def kill_when(job: Job, fleet: Fleet, moment: Callable[[Job, Fleet], bool]) -> N
 def assert_home(lab: Lab, fleet: Fleet) -> None:
     fleet.assert_all_intact(["a", "b"], "hv1")
     assert "enable" in lab["hv1"].virsh("dominfo", "a")
-    assert lab["hv1"].run(["test", "-e", MARK], check=False).returncode != 0
+    assert not in_maintenance(lab, "hv1")
 
 
 @pytest.mark.long

@@ -13,11 +13,10 @@ from typing import Any, Dict
 
 import pytest
 
-from tests.integration.fleet import CRAWL_MIB_S, Fleet, guest
+from tests.integration.fleet import CRAWL_MIB_S, Fleet, guest, in_maintenance
 from tests.integration.runner import Ansible, Job, Run
 from tests.lab import Lab
 
-MARK = "/var/lib/kvm_fleet/maintenance.json"
 HISTORY = "/var/lib/kvm_fleet/history.json"
 
 # What a task file needs is there on all hosts but one.
@@ -42,10 +41,6 @@ def maintain(ansible: Ansible, *arguments: str, **variables: Any) -> Run:
     own = {f"maintenance_{key}": value for key, value in variables.items() if not key.startswith("placement_")}
     others = {key: value for key, value in variables.items() if key.startswith("placement_")}
     return ansible.start("virtops.kvm_fleet.maintenance", *arguments, variables={**own, **others}).wait()
-
-
-def in_maintenance(lab: Lab, host: str) -> bool:
-    return lab[host].run(["test", "-e", MARK], check=False).returncode == 0
 
 
 def test_all_hosts_are_maintained_in_one_run_and_the_next_changes_nothing(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..._host.links import link_mib_s
 from ..._migration import forecast_move
@@ -32,6 +32,11 @@ POLL_S = 0.2
 MEASURED = 2
 
 
+class _Running(NamedTuple):
+    domain: Any
+    size_kib: int
+
+
 class Outlook:
     """What to expect of the moves of VMs that run here; QEMU watches their pages from the moment this is made."""
 
@@ -39,20 +44,18 @@ class Outlook:
         self._moves, self._options = moves, options
         self._conn = peers.get(options.source_uri)
         found = {move.vm: Sides(peers, options.source_uri, move).of_source(_running, None) for move in moves}
-        running = {vm: answer for vm, answer in found.items() if answer is not None}
-        self._running = {vm: domain for vm, (domain, _size_kib) in running.items()}
-        self._sizes_kib = {vm: size_kib for vm, (_domain, size_kib) in running.items()}
+        self._running = {vm: running for vm, running in found.items() if running is not None}
         # Many VMs go to few hosts.
         links = {(move.uri, move.migrate_uri): move for move in moves if move.vm in self._running}
         self._speeds = {way: _speed(move, options, len(self._running)) for way, move in links.items()}
-        worth_it = [self._running[move.vm] for move in moves if self._is_worth_it(move)]
+        worth_it = [self._running[move.vm].domain for move in moves if self._is_worth_it(move)]
         self._watched = [domain for domain in worth_it if _start(domain)]
 
     def _is_worth_it(self, move: Move) -> bool:
         if move.vm not in self._running:
             return False
         speed = self._speeds[(move.uri, move.migrate_uri)]
-        return speed is None or self._sizes_kib[move.vm] / 1024 / speed > WORTH_S
+        return speed is None or self._running[move.vm].size_kib / 1024 / speed > WORTH_S
 
     def forecasts(self) -> Dict[str, Dict[str, Any]]:
         """Return for each VM what to expect of its move, by name: a ``Forecast`` and what it rests on.
@@ -64,16 +67,15 @@ class Outlook:
         found = {}
         for move in self._moves:
             if move.vm in self._running:
-                size_kib, uuid = self._sizes_kib[move.vm], self._running[move.vm].UUIDString()
-                dirty, speed = rates.get(uuid), self._speeds[(move.uri, move.migrate_uri)]
+                domain, size_kib = self._running[move.vm]
+                dirty, speed = rates.get(domain.UUIDString()), self._speeds[(move.uri, move.migrate_uri)]
                 forecast = forecast_move(move.vm, size_kib, self._options.schedule, dirty, speed)
                 found[move.vm] = {**asdict(forecast), "dirty_mib_s": dirty, "speed_mib_s": speed}
         return found
 
 
-def _running(domain: Any) -> Optional[Tuple[Any, int]]:
-    """Return a VM that runs, and its memory."""
-    return (domain, int(domain.maxMemory())) if domain.isActive() else None
+def _running(domain: Any) -> Optional[_Running]:
+    return _Running(domain, int(domain.maxMemory())) if domain.isActive() else None
 
 
 def _speed(move: Move, options: Options, vms: int) -> Optional[float]:
