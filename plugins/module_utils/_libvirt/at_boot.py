@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any, Dict, List
 
 from .._host.libvirt_guests import LibvirtGuests
-from .api import is_error, libvirt, translated
+from .api import libvirt, translated
+from .domains import is_gone
 
 
 def at_boot(conn: Any, guests: LibvirtGuests) -> Dict[str, Any]:
@@ -30,7 +31,7 @@ def _starts(domain: Any) -> bool:
         return bool(domain.autostart()) or _starts_once(domain)
     except libvirt.libvirtError as error:
         # It was undefined since it was listed.
-        if is_error(error, "VIR_ERR_NO_DOMAIN"):
+        if is_gone(error):
             return False
         raise
 

@@ -9,11 +9,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 
 from .._domain import METADATA_KEY, METADATA_URI, Policy, policy_from_xml, policy_to_xml
 from .._errors import FleetError
 from .api import is_error, libvirt, translated
+from .metadata import read_element, write_element
+
+T = TypeVar("T")
 
 # Names as in libvirt's enum virDomainState, in its order.
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
@@ -55,6 +58,25 @@ def state_of(state: int, reason: int) -> DomainState:
     name = STATES[state] if 0 <= state < len(STATES) else "nostate"
     reasons = _REASONS.get(name, ())
     return DomainState(name, reasons[reason] if 0 <= reason < len(reasons) else "unknown")
+
+
+def present(domains: Iterable[Any], read: Callable[[Any], T]) -> List[T]:
+    """Return what ``read`` says of each VM. One that ends or leaves while it is read is not there any more."""
+    found = []
+    for domain in domains:
+        try:
+            found.append(read(domain))
+        except (FleetError, libvirt.libvirtError) as error:
+            if not is_gone(error):
+                raise
+    return found
+
+
+def is_gone(error: Exception) -> bool:
+    """Tell whether an error of libvirt, or one that was made from it, says that there is no such VM."""
+    if isinstance(error, FleetError):
+        return bool(error.facts.get("libvirt_code") == libvirt.VIR_ERR_NO_DOMAIN)
+    return is_error(error, "VIR_ERR_NO_DOMAIN")
 
 
 def find(conn: Any, name_or_uuid: str) -> Optional[Any]:
@@ -160,13 +182,8 @@ def read_policy(domain: Any, flags: int = 0) -> Policy:
 
     ``flags`` may ask for the definition's (``VIR_DOMAIN_AFFECT_CONFIG``); else it is that of a running VM.
     """
-    try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI, flags)
-    except libvirt.libvirtError as error:
-        if is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
-            return Policy()
-        raise
-    return policy_from_xml(text)
+    text = read_element(domain, METADATA_URI, flags)
+    return Policy() if text is None else policy_from_xml(text)
 
 
 def states_of(domain: Any) -> List[int]:
@@ -180,9 +197,4 @@ def write_policy(domain: Any, policy: Policy, flags: Optional[int] = None) -> No
     text = None if policy == Policy() else policy_to_xml(policy)
     flags = sum(states_of(domain)) if flags is None else flags
     with translated(f"Storing the policy of VM {domain.name()}"):
-        try:
-            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, METADATA_KEY, METADATA_URI, flags)
-        except libvirt.libvirtError as error:
-            if text is None and is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
-                return
-            raise
+        write_element(domain, METADATA_KEY, METADATA_URI, text, flags)

@@ -8,26 +8,19 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from itertools import chain
+from typing import Any, Tuple
 
 from .._domain import parse_domain
 from .._pinning import ThreadPin, thread_pins
-from .api import is_error, libvirt, translated
+from .api import translated
+from .domains import live_xml, present
 
 
 def pinned_threads(conn: Any) -> Tuple[ThreadPin, ...]:
     """Return the pins of all VMs of this host by name: as they are now if a VM runs, else as they are stored."""
     with translated("Listing the VMs"):
         domains = conn.listAllDomains()
-    pins: List[ThreadPin] = []
-    for domain in domains:
-        try:
-            xml = domain.XMLDesc(0)
-        except libvirt.libvirtError as error:
-            # A VM that ends or leaves while it is read is not there any more.
-            if not is_error(error, "VIR_ERR_NO_DOMAIN"):
-                raise
-            continue
-        pins += thread_pins(parse_domain(xml))
+    pins = chain.from_iterable(thread_pins(parse_domain(xml)) for xml in present(domains, live_xml))
     # Stable, so that the threads of a VM keep their order.
     return tuple(sorted(pins, key=lambda pin: pin.vm))

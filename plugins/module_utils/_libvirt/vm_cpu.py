@@ -19,9 +19,9 @@ from .._domain import parse_domain, with_cpu
 from .._errors import FleetError
 from .._xml import parse_as, serialise
 from .address_space import bits_needed
-from .api import libvirt, translated
+from .api import translated
 from .cpu import compare, domain_capabilities, unknown_names
-from .domains import define, definition, get, get_each, running_xml
+from .domains import define, definition, get, get_each, is_gone, running_xml
 from .running_cpu import RunningCpus
 
 # Every libvirt for x86 knows it; its features need not be looked at to look up others.
@@ -205,7 +205,7 @@ class _Planner:
     def _left_alone(self, domain: Any, error: FleetError) -> CpuChange:
         """Return why a VM is left alone, or raise the error again if it is not one of those."""
         reason = error.facts.get("reason") if self._every else None
-        if error.facts.get("libvirt_code") == libvirt.VIR_ERR_NO_DOMAIN:
+        if is_gone(error):
             reason = "it has left the host"
         if reason is None:
             raise error

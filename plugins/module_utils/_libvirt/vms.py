@@ -24,8 +24,8 @@ from .._domain import (
 )
 from .._host.machine import on_shared_storage
 from .._pin_rules import policy_of
-from .api import is_error, libvirt, translated
-from .domains import DomainState, saved_xml, state_of
+from .api import libvirt, translated
+from .domains import DomainState, present, saved_xml, state_of
 from .host import described_archs
 from .snapshot import CpuTable, without_unknown
 
@@ -53,14 +53,7 @@ def read_vms(
     with translated("Listing the VMs"):
         domains = conn.listAllDomains()
         listing = _list(conn, copy_storage)
-    records = []
-    for domain in domains:
-        try:
-            records.append(_read_vm(domain, host, host_cpu, cpus, listing))
-        except libvirt.libvirtError as error:
-            # A VM that ends or leaves while it is read is not there any more.
-            if not is_error(error, "VIR_ERR_NO_DOMAIN"):
-                raise
+    records = present(domains, lambda domain: _read_vm(domain, host, host_cpu, cpus, listing))
     return sorted(records, key=lambda record: str(record["name"]))
 
 

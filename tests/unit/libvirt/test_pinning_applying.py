@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +29,8 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinnin
     PinThread,
 )
 
+from tests.unit.libvirt.binding import Libvirt, LibvirtError
+
 ONLINE = frozenset(range(4))
 VCPU = ("vcpu", 0)
 
@@ -47,14 +48,6 @@ def vm(policy: str = "", pins: str = "", name: str = "web") -> Domain:
     )
 
 
-class LibvirtError(Exception):
-    def get_error_code(self) -> int:
-        return 38
-
-    def get_error_message(self) -> str:
-        return str(self)
-
-
 class Pins:
     """Two VMs, `a` asked for and `b` following, whose pins may be refused: by their VM and CPU."""
 
@@ -62,7 +55,7 @@ class Pins:
         self.on = {"a": frozenset({0}), "b": frozenset({0})}
         self.refused, self.gone = refused, gone
         self.vms = {name: self.read(name) for name in self.on}
-        libvirt = SimpleNamespace(libvirtError=LibvirtError, VIR_ERR_NO_DOMAIN=42)
+        libvirt = Libvirt()
         monkeypatch.setattr(api, "libvirt", libvirt)
         monkeypatch.setattr(applying, "libvirt", libvirt)
         monkeypatch.setattr(applying, "pin", self.pin)

@@ -23,7 +23,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._domain import (
     policy_to_xml,
 )
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import api, domains
+from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import api, domains, metadata
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinning import applying, reading
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinning.applying import (
     Work,
@@ -36,29 +36,23 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._pinnin
     Redefine,
 )
 
+from tests.unit.libvirt.binding import Libvirt, LibvirtError
+
 ONLINE = frozenset(range(4))
 VCPU = ("vcpu", 0)
 
 
 def vm(policy: str = "", pins: str = "", name: str = "web") -> Domain:
-    metadata = (
+    element = (
         '<metadata><k:policy xmlns:k="urn:virtops:kvm_fleet:policy" version="1">'
         f"<k:pinning {policy}/></k:policy></metadata>"
         if policy
         else ""
     )
     return parse_domain(
-        f"<domain id='3'><name>{name}</name><uuid>u-{name}</uuid>{metadata}<vcpu>1</vcpu>"
+        f"<domain id='3'><name>{name}</name><uuid>u-{name}</uuid>{element}<vcpu>1</vcpu>"
         f"<cputune>{pins}</cputune></domain>"
     )
-
-
-class LibvirtError(Exception):
-    def get_error_code(self) -> int:
-        return 38
-
-    def get_error_message(self) -> str:
-        return str(self)
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, live: Policy | None, defined: str | None = None) -> SimpleNamespace:
@@ -69,8 +63,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, live: Policy | None, defined: str | No
         "VIR_DOMAIN_XML_INACTIVE",
         "VIR_DOMAIN_XML_SECURE",
     )
-    libvirt = SimpleNamespace(libvirtError=LibvirtError, VIR_ERR_NO_DOMAIN=42, **dict.fromkeys(names, 1))
-    for module in (api, applying, reading, domains):
+    libvirt = Libvirt(**dict.fromkeys(names, 1))
+    for module in (api, applying, reading, domains, metadata):
         monkeypatch.setattr(module, "libvirt", libvirt)
     handle = SimpleNamespace(policy=live, name=lambda: "web", XMLDesc=lambda flags: defined)
     handle.metadata = lambda *args: policy_to_xml(handle.policy)

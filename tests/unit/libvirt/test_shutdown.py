@@ -16,20 +16,12 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._power.
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.deadline import Deadline
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.domains import DomainState
 
+from tests.unit.libvirt.binding import Libvirt, LibvirtError
+
 AGENT, ACPI = 1, 2
-INTERNAL, INVALID = 1, 55
-END_OF_FILE = (INTERNAL, "internal error: End of file from agent socket")
-NOT_RUNNING = (INVALID, "Requested operation is not valid: domain is not running")
-
-
-class LibvirtError(Exception):
-    """What the binding raises, which need not be installed here."""
-
-    def get_error_code(self) -> int:
-        return int(self.args[0])
-
-    def get_error_message(self) -> str:
-        return str(self.args[1])
+INVALID = 55
+END_OF_FILE = LibvirtError("internal error: End of file from agent socket")
+NOT_RUNNING = LibvirtError("Requested operation is not valid: domain is not running", INVALID)
 
 
 class Guest:
@@ -49,14 +41,13 @@ class Guest:
         self.asked.append(flags)
         error = self.errors.pop(0)
         if error is not None:
-            raise LibvirtError(*error)
+            raise error
         return 0
 
 
 @pytest.fixture(autouse=True)
 def binding(monkeypatch: pytest.MonkeyPatch) -> None:
-    libvirt = SimpleNamespace(
-        libvirtError=LibvirtError,
+    libvirt = Libvirt(
         VIR_DOMAIN_SHUTDOWN_GUEST_AGENT=AGENT,
         VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN=ACPI,
         VIR_ERR_OPERATION_INVALID=INVALID,
@@ -102,4 +93,4 @@ def test_one_that_goes_off_before_it_is_asked_went_off_by_itself() -> None:
 def test_only_an_error_that_says_so_means_that_it_has_not_heard(error: Any, heard: List[str]) -> None:
     request = asking(Guest(error, off=None), agent=None)
     assert (request.ask(Deadline(1)), request.heard) == (None, heard)
-    assert request.refused == [f"acpi: {error[1]}"]
+    assert request.refused == [f"acpi: {error}"]

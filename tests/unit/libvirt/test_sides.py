@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,17 +14,15 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migrat
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.move import Move
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt._migration.sides import Peers, Sides
 
+from tests.unit.libvirt.binding import Libvirt, LibvirtError
+
 MOVE = Move(vm="web1", uuid=None, destination="hv2", uri="qemu+ssh://hv2/system")
 DOMAIN = object()
 
 
-class LibvirtError(Exception):
-    """What the binding raises, which need not be installed here."""
-
-
 @pytest.fixture(autouse=True)
 def binding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides, "libvirt", SimpleNamespace(libvirtError=LibvirtError))
+    monkeypatch.setattr(sides, "libvirt", Libvirt())
 
 
 class Seen(Sides):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -15,18 +14,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._errors import F
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt import api, domains
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.undo import Undo, all_or_nothing, redefine
 
-
-class LibvirtError(Exception):
-    def get_error_code(self) -> int:
-        return 42
-
-    def get_error_message(self) -> str:
-        return str(self)
-
-
-class Libvirt(SimpleNamespace):
-    def __getattr__(self, name: str) -> int:
-        return 0
+from tests.unit.libvirt.binding import Libvirt, LibvirtError
 
 
 class Host:
@@ -56,7 +44,7 @@ class Host:
 @pytest.fixture(autouse=True)
 def _libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (api, domains):
-        monkeypatch.setattr(module, "libvirt", Libvirt(libvirtError=LibvirtError))
+        monkeypatch.setattr(module, "libvirt", Libvirt())
 
 
 def failing(error: BaseException, *bodies: Callable[[Undo], object]) -> NoReturn:

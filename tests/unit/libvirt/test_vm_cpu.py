@@ -26,12 +26,13 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.probe i
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.running_cpu import RunningCpus
 from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.snapshot import CpuTable
 
+from tests.unit.libvirt.binding import NO_DOMAIN, Libvirt, LibvirtError
+
 NEW = "<cpu mode='custom' match='exact' check='partial'><model fallback='forbid'>kvm64</model>{}</cpu>".format
 OLD = "<cpu mode='custom' match='exact' check='partial'><model>Westmere</model></cpu>"
 NARROW = NEW("<maxphysaddr mode='emulate' bits='36'/>")
 UUID = "0b6c2c3e-0000-4000-8000-00000000000a"
 CAPABILITIES = "<domainCapabilities><domain>kvm</domain><arch>x86_64</arch></domainCapabilities>"
-NO_DOMAIN, OTHER_ERROR = 42, 1
 
 
 def domain_xml(cpu_xml: str = OLD, *, memory: str = "", arch: str = "x86_64", devices: str = "") -> str:
@@ -39,25 +40,6 @@ def domain_xml(cpu_xml: str = OLD, *, memory: str = "", arch: str = "x86_64", de
         f"<domain type='kvm'><name>a</name><uuid>{UUID}</uuid>{memory or '<memory>1048576</memory>'}<vcpu>1</vcpu>"
         f"<os><type arch='{arch}' machine='pc-q35-10.0'>hvm</type></os>{cpu_xml}<devices>{devices}</devices></domain>"
     )
-
-
-class LibvirtError(Exception):
-    def __init__(self, code: int, words: str = "no domain") -> None:
-        super().__init__(words)
-        self.code = code
-
-    def get_error_code(self) -> int:
-        return self.code
-
-    def get_error_message(self) -> str:
-        return str(self)
-
-
-class Libvirt(SimpleNamespace):
-    """All flags are 0 and all errors -1, but for what a test tells apart."""
-
-    def __getattr__(self, name: str) -> int:
-        return -1 if name.startswith("VIR_ERR") else 0
 
 
 class Host:
@@ -102,7 +84,7 @@ class Host:
 
     def _get(self) -> str:
         if self.xml is None:
-            raise LibvirtError(NO_DOMAIN)
+            raise LibvirtError("no domain", NO_DOMAIN)
         return self.xml
 
     def lookup_by_uuid_string(self, name: str) -> Host:
@@ -127,8 +109,8 @@ class Host:
 
 @pytest.fixture(autouse=True)
 def _libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (api, cpu, domains, vm_cpu, vms):
-        monkeypatch.setattr(module, "libvirt", Libvirt(libvirtError=LibvirtError, VIR_ERR_NO_DOMAIN=NO_DOMAIN))
+    for module in (api, cpu, domains, vms):
+        monkeypatch.setattr(module, "libvirt", Libvirt())
 
 
 def change(host: Host, cpu_xml: str = NEW(""), *, every: bool = False, **more: Any) -> vm_cpu.CpuChange:
@@ -186,11 +168,11 @@ def test_a_vm_that_lost_its_definition_meanwhile_gets_none() -> None:
 def test_another_error_is_not_taken_for_a_departure(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(host: Host) -> None:
         def refuse(flags: int) -> str:
-            raise LibvirtError(OTHER_ERROR)
+            raise LibvirtError("no image")
 
         monkeypatch.setattr(host, "xml_desc", refuse)
 
-    with pytest.raises(FleetError, match="Reading the definition of VM a: no domain"):
+    with pytest.raises(FleetError, match="Reading the definition of VM a: no image"):
         change(Host(meanwhile=breaks), every=True)
 
 
@@ -395,7 +377,7 @@ class Listed(Host):
 
 
 def entry(monkeypatch: pytest.MonkeyPatch, host: Listed) -> tuple[dict[str, Any], dict[str, Any]]:
-    monkeypatch.setattr(vms, "libvirt", Libvirt(libvirtError=LibvirtError, VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE=1))
+    monkeypatch.setattr(vms, "libvirt", Libvirt(VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE=1))
     monkeypatch.setattr(cpu, "expand_foreign", lambda conn, xml: Expander(None).features(xml))
     monkeypatch.setattr(snapshot, "expand", lambda conn, xml: Expander(None).features(xml) & set("abc"))
     table = CpuTable(host)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_mach
     diff_texts,
     set_machine_types,
 )
+
+from tests.unit.libvirt.binding import Libvirt
 
 CAPABILITIES = """
 <capabilities>
@@ -44,19 +45,6 @@ def domain(machine: str, *, arch: str = "x86_64", vcpus: int = 1, slot: str = "0
         f"<os><type arch='{arch}' machine='{machine}'>hvm</type></os><devices><disk type='file'>"
         f"<target dev='vda' bus='virtio'/>{ADDRESS.replace('0x03', slot)}</disk></devices></domain>"
     )
-
-
-class LibvirtError(Exception):
-    def get_error_code(self) -> int:
-        return 1
-
-    def get_error_message(self) -> str:
-        return str(self)
-
-
-class Libvirt(SimpleNamespace):
-    def __getattr__(self, name: str) -> int:
-        return -1 if name.startswith("VIR_ERR") else 0
 
 
 class Vm:
@@ -95,7 +83,7 @@ class Host:
 @pytest.fixture(autouse=True)
 def _libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (api, domains):
-        monkeypatch.setattr(module, "libvirt", Libvirt(libvirtError=LibvirtError))
+        monkeypatch.setattr(module, "libvirt", Libvirt())
 
 
 def change(host: Host, machine: str | None, *hosts: HostTypes, check_mode: bool = False) -> MachineChange:

@@ -12,35 +12,27 @@ from typing import Any, Optional
 
 from ..._domain import SHUTDOWN_KEY, SHUTDOWN_URI, shutdown_from_xml, shutdown_to_xml
 from ..._errors import FleetError
-from ..api import is_error, libvirt, translated
+from ..api import libvirt, translated
 from ..domains import states_of
+from ..metadata import read_element, write_element
 
 
 def read_note(domain: Any) -> Optional[str]:
     """Return for which maintenance a VM was shut down, ``None`` if there is no note."""
     if not domain.isPersistent():
         return None
-    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-    try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, SHUTDOWN_URI, flags)
-    except libvirt.libvirtError as error:
-        if is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
-            return None
-        raise
-    return shutdown_from_xml(text, str(domain.name()))
+    text = read_element(domain, SHUTDOWN_URI, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    return None if text is None else shutdown_from_xml(text, str(domain.name()))
 
 
 def write_note(domain: Any, maintenance: Optional[str]) -> None:
     """Store a note with a VM's definition, or remove it everywhere; raises ``not_applied`` if libvirt keeps another."""
     name = str(domain.name())
     with translated(f"Storing with VM {name} that it is to start again"):
-        if maintenance is not None:
-            # Its definition only: what the running VM has goes when it is off.
-            _set(domain, shutdown_to_xml(maintenance), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-        else:
-            # A VM that was started has it from its definition.
-            for flags in states_of(domain):
-                _remove(domain, flags)
+        # Its definition only: what the running VM has goes when it is off. A VM that was started has it from there.
+        text = None if maintenance is None else shutdown_to_xml(maintenance)
+        for flags in states_of(domain) if text is None else [libvirt.VIR_DOMAIN_AFFECT_CONFIG]:
+            write_element(domain, SHUTDOWN_KEY, SHUTDOWN_URI, text, flags)
         found = read_note(domain)
     if found != maintenance:
         raise FleetError(
@@ -49,15 +41,3 @@ def write_note(domain: Any, maintenance: Optional[str]) -> None:
             "not_applied",
             vm=name,
         )
-
-
-def _set(domain: Any, text: Optional[str], flags: int) -> None:
-    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, SHUTDOWN_KEY, SHUTDOWN_URI, flags)
-
-
-def _remove(domain: Any, flags: int) -> None:
-    try:
-        _set(domain, None, flags)
-    except libvirt.libvirtError as error:
-        if not is_error(error, "VIR_ERR_NO_DOMAIN_METADATA"):
-            raise

@@ -17,7 +17,7 @@ from ..._host.hook import REFUSAL
 from ..api import fleet_error, is_error, libvirt, translated
 from ..connection import bounded
 from ..deadline import PAUSE_S, Deadline
-from ..domains import get_each, read_policy, state_of
+from ..domains import get_each, present, read_policy, state_of
 from .answering import agent_answers
 from .look import STILL, Look, Result, attempt, is_off, look_at, require_settled, unchanged
 from .notes import write_note
@@ -54,8 +54,9 @@ def _wanted(conn: Any, names: Optional[Sequence[str]], remembered: Optional[str]
         return [look for look in looks if remembered is None or look.remembered == remembered]
     with translated("Listing the VMs"):
         domains = conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    looks = [look for look in map(look_at, domains) if look.remembered == remembered]
-    return sorted(looks, key=lambda look: (-_priority(look), look.name))
+    looks = [look for look in present(domains, look_at) if look.remembered == remembered]
+    ranked = present(looks, lambda look: ((-_priority(look), look.name), look))
+    return [look for _rank, look in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _priority(look: Look) -> int:
