@@ -12,8 +12,7 @@ from contextlib import suppress
 from typing import Any, Dict, List
 
 from .._host.libvirt_guests import LibvirtGuests
-from .api import libvirt, translated
-from .domains import is_gone
+from .api import is_error, libvirt, translated
 
 
 def at_boot(conn: Any, guests: LibvirtGuests) -> Dict[str, Any]:
@@ -31,7 +30,7 @@ def _starts(domain: Any) -> bool:
         return bool(domain.autostart()) or _starts_once(domain)
     except libvirt.libvirtError as error:
         # It was undefined since it was listed.
-        if is_gone(error):
+        if is_error(error, "VIR_ERR_NO_DOMAIN"):
             return False
         raise
 

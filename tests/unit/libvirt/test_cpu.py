@@ -32,7 +32,7 @@ from ansible_collections.virtops.kvm_fleet.plugins.module_utils._libvirt.vm_cpu 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.libvirt.binding import Libvirt, LibvirtError
+from tests.unit.libvirt.binding import INTERNAL_ERROR, Libvirt, LibvirtError
 
 CPUS = st.lists(st.frozensets(st.sampled_from("abcdefgh")).map(lambda cpu: "".join(sorted(cpu))), min_size=1)
 KVM64 = "<cpu><model>kvm64</model></cpu>"
@@ -64,9 +64,7 @@ def epyc(*lacks: str) -> Any:
 def test_what_kvm_gives_on_request_makes_no_cpu_incompatible(
     monkeypatch: pytest.MonkeyPatch, lacks: tuple[str, ...], result: str, missing: tuple[str, ...]
 ) -> None:
-    names = {"VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE": 1, "VIR_ERR_CPU_INCOMPATIBLE": 1}
-    results = {"VIR_CPU_COMPARE_INCOMPATIBLE": 0, "VIR_CPU_COMPARE_IDENTICAL": 1}
-    monkeypatch.setattr(cpu, "libvirt", Libvirt(**names, **results))
+    monkeypatch.setattr(cpu, "libvirt", Libvirt(VIR_ERR_CPU_INCOMPATIBLE=INTERNAL_ERROR, VIR_CPU_COMPARE_IDENTICAL=1))
     asked = "".join(f"<feature policy='require' name='{name}'/>" for name in ("topoext", *lacks))
     found = compare(epyc(*lacks), f"<cpu><model>EPYC</model><vendor>AMD</vendor>{asked}</cpu>")
     assert (found.result, found.missing) == (result, missing)

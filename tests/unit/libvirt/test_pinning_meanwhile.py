@@ -57,13 +57,7 @@ def vm(policy: str = "", pins: str = "", name: str = "web") -> Domain:
 
 def fake(monkeypatch: pytest.MonkeyPatch, live: Policy | None, defined: str | None = None) -> SimpleNamespace:
     """A VM as libvirt has it, with a live policy or a definition."""
-    names = (
-        "VIR_DOMAIN_AFFECT_LIVE",
-        "VIR_DOMAIN_METADATA_ELEMENT",
-        "VIR_DOMAIN_XML_INACTIVE",
-        "VIR_DOMAIN_XML_SECURE",
-    )
-    libvirt = Libvirt(**dict.fromkeys(names, 1))
+    libvirt = Libvirt()
     for module in (api, applying, reading, domains, metadata):
         monkeypatch.setattr(module, "libvirt", libvirt)
     handle = SimpleNamespace(policy=live, name=lambda: "web", XMLDesc=lambda flags: defined)
